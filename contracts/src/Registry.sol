@@ -55,7 +55,7 @@ contract Registry is IRegistry {
     }
 
     /// @inheritdoc IRegistry
-    function provider(address who) external view returns (ProviderView memory) {
+    function listingOf(address who) external view returns (ProviderView memory) {
         Life storage life = _lives[who];
         bool live = life.listed && block.timestamp <= uint256(life.seenAt) + TTL;
         return ProviderView(_listings[who], life.version, life.seenAt, life.listed, live);

@@ -69,7 +69,7 @@ interface IRegistry {
     function heartbeat() external;
 
     /// @notice The listing of `provider`.
-    function provider(address provider) external view returns (ProviderView memory);
+    function listingOf(address provider) external view returns (ProviderView memory);
 
     /// @notice The version of the listing of `provider` if it is listed, else zero.
     function versionOf(address provider) external view returns (uint64);
