@@ -1,0 +1,76 @@
+# Every recipe's tools: the pinned Foundry in node_modules first, then whatever the machine has.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export FOUNDRY_DISABLE_NIGHTLY_WARNING := 1
+
+host := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# Of the end-to-end tests two run at a time, because each has a chain, containers and providers of its own; nextest, which
+# is used where it is installed, reads the same from .config/nextest.toml. Doc tests are cargo's own in any case.
+ifneq ($(shell command -v cargo-nextest),)
+cargo_test := cargo nextest run --workspace && cargo test --workspace --doc
+else
+cargo_test := cargo test --workspace --exclude tests && cargo test -p tests -- --test-threads=2
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench gas coverage lint fmt abi deny clean
+
+help: ## This list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+
+setup: ## Bring what is missing: Docker, Postgres, Foundry, solc, OpenZeppelin; build the contracts
+	@scripts/setup
+
+demo: setup guestbook ## The whole market on this machine, with the guestbook deployed on it
+	cargo build -p roadstead
+	cargo run -q -p roadstead -- dev --demo
+
+build: setup ## The `roadstead` program, optimised: target/release/roadstead
+	cargo build -p roadstead --release
+
+# A pod of this program needs no base image, hence no registry: the binary is static.
+guestbook: ## The demo app as a static binary
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build -p guestbook --release --target $(host)
+
+test: setup test-contracts test-crates test-scripts ## All tests
+
+# FORGE_FLAGS is how scripts/test points this at a project that must fail.
+test-contracts: ## forge test, which also holds the gas to snapshots/
+	forge test $(FORGE_FLAGS)
+
+test-crates: guestbook ## Crates and end to end
+	$(cargo_test)
+
+test-scripts: ## The scripts
+	scripts/test
+
+bench: setup guestbook ## The benchmarks; they print figures and judge nothing
+	cargo run -p tests --release --bin bench
+
+gas: ## Write snapshots/, the gas that `make test` holds the contracts to
+	FORGE_SNAPSHOT_CHECK=false FORGE_SNAPSHOT_EMIT=true forge test
+
+coverage: ## Line and branch coverage of the contracts
+	forge coverage --report summary --no-match-coverage '(test|script|node_modules)/'
+
+lint: ## Formatting, lints, and whether the committed ABI is the contracts'
+	forge fmt --check
+	forge lint
+	scripts/abi --check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format Solidity and Rust
+	forge fmt
+	cargo fmt --all
+
+abi: ## Write crates/chain/abi from the contracts
+	scripts/abi
+
+deny: ## Licences, sources and duplicates of the dependencies (cargo install cargo-deny)
+	cargo deny check licenses bans sources
+
+clean: ## Remove what was built; .roadstead, the data, stays
+	cargo clean
+	rm -rf out cache
