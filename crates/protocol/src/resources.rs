@@ -1,0 +1,339 @@
+//! What a pod uses, and what that costs.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Rate;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Processor time, in thousandths of a processor.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Cpu(pub u32);
+
+/// A number of bytes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+/// What a pod, or a provider, has in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Processor time.
+    pub cpu: Cpu,
+    /// Memory.
+    pub memory: Bytes,
+    /// Space on volumes.
+    pub storage: Bytes,
+}
+
+/// What a provider asks for resources.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceList {
+    /// For a millicore.
+    pub cpu: Rate,
+    /// For a MiB of memory.
+    pub memory: Rate,
+    /// For a MiB of storage.
+    pub storage: Rate,
+}
+
+/// A price, by resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceBreakdown {
+    /// For the processor time.
+    pub cpu: Rate,
+    /// For the memory.
+    pub memory: Rate,
+    /// For the storage.
+    pub storage: Rate,
+    /// All together: what a quote carries.
+    pub total: Rate,
+}
+
+/// A price that does not fit into 128 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the price list is so high that the price does not fit into 128 bits")]
+pub struct PriceOverflow;
+
+/// Text that is not an amount of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseResourceError {
+    /// Not an amount of processor time.
+    #[error("{0:?} is not an amount of processor time such as 0.5, 2 or 500m")]
+    NotCpu(String),
+    /// Finer than a millicore.
+    #[error("{0:?} is finer than a thousandth of a processor (1m)")]
+    TooFine(String),
+    /// Not an amount of bytes.
+    #[error("{0:?} is not an amount of bytes such as 128M, 1Gi, 512k or 1048576")]
+    NotBytes(String),
+    /// Not a whole number of bytes.
+    #[error("{0:?} is not a whole number of bytes")]
+    NotWhole(String),
+    /// More than the type holds.
+    #[error("{0:?} is too large")]
+    TooLarge(String),
+}
+
+impl Bytes {
+    /// Whole MiB, the unit of prices. Rounded up, since the provider has to set aside the last one as well, and here
+    /// alone, so that a quote and its check never differ.
+    pub fn mib(self) -> u64 {
+        self.0.div_ceil(MIB)
+    }
+}
+
+impl Resources {
+    /// Both together; `None` where that does not fit.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            cpu: Cpu(self.cpu.0.checked_add(other.cpu.0)?),
+            memory: Bytes(self.memory.0.checked_add(other.memory.0)?),
+            storage: Bytes(self.storage.0.checked_add(other.storage.0)?),
+        })
+    }
+
+    /// What is left after `other` is taken out; `None` where that is more than there is.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        Some(Self {
+            cpu: Cpu(self.cpu.0.checked_sub(other.cpu.0)?),
+            memory: Bytes(self.memory.0.checked_sub(other.memory.0)?),
+            storage: Bytes(self.storage.0.checked_sub(other.storage.0)?),
+        })
+    }
+
+    /// Whether there is room for these in `room`.
+    pub fn fits_in(&self, room: &Self) -> bool {
+        self.cpu <= room.cpu && self.memory <= room.memory && self.storage <= room.storage
+    }
+}
+
+impl PriceList {
+    /// What `resources` cost.
+    ///
+    /// # Errors
+    /// When the price does not fit into 128 bits.
+    pub fn price(&self, resources: &Resources) -> Result<PriceBreakdown, PriceOverflow> {
+        let times = |rate: Rate, count: u64| rate.times(count).ok_or(PriceOverflow);
+        let cpu = times(self.cpu, u64::from(resources.cpu.0))?.0;
+        let memory = times(self.memory, resources.memory.mib())?.0;
+        let storage = times(self.storage, resources.storage.mib())?.0;
+        let total = cpu.checked_add(memory).and_then(|sum| sum.checked_add(storage));
+        Ok(PriceBreakdown {
+            cpu: Rate(cpu),
+            memory: Rate(memory),
+            storage: Rate(storage),
+            total: Rate(total.ok_or(PriceOverflow)?),
+        })
+    }
+}
+
+/// `0.5`, `2` (processors, as Compose writes them) and `500m` (millicores, as Kubernetes does).
+impl FromStr for Cpu {
+    type Err = ParseResourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, scale) = match text.trim().strip_suffix('m') {
+            Some(number) => (number, 1),
+            None => (text.trim(), 1_000),
+        };
+        let number = Decimal::parse(number)
+            .ok_or_else(|| ParseResourceError::NotCpu(text.to_owned()))?
+            .times(scale)
+            .map_err(|inexact| match inexact {
+                Inexact::Fraction => ParseResourceError::TooFine(text.to_owned()),
+                Inexact::Overflow => ParseResourceError::TooLarge(text.to_owned()),
+            })?;
+        u32::try_from(number)
+            .map(Self)
+            .map_err(|_err| ParseResourceError::TooLarge(text.to_owned()))
+    }
+}
+
+/// Every spelling of a unit is a power of 1024, as in Docker: `k`, `K`, `kb` and `Ki` are all 1024, `M` is `Mi`.
+/// Kubernetes means 1000 by its `k`, `M` and `G`; whoever converts from it writes plain bytes.
+impl FromStr for Bytes {
+    type Err = ParseResourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let not_bytes = || ParseResourceError::NotBytes(text.to_owned());
+        let trimmed = text.trim();
+        let unit = trimmed.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = trimmed.strip_suffix(unit).ok_or_else(not_bytes)?;
+        let scale = match unit.trim_start().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" | "ki" | "kib" => KIB,
+            "m" | "mb" | "mi" | "mib" => MIB,
+            "g" | "gb" | "gi" | "gib" => GIB,
+            "t" | "tb" | "ti" | "tib" => TIB,
+            _ => return Err(not_bytes()),
+        };
+        let number = Decimal::parse(number).ok_or_else(not_bytes)?;
+        number.times(scale).map(Self).map_err(|inexact| match inexact {
+            Inexact::Fraction => ParseResourceError::NotWhole(text.to_owned()),
+            Inexact::Overflow => ParseResourceError::TooLarge(text.to_owned()),
+        })
+    }
+}
+
+/// As Compose writes it: `0.5`, `2`.
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, milli) = (self.0 / 1_000, self.0 % 1_000);
+        match milli {
+            0 => write!(f, "{whole}"),
+            _ => write!(f, "{whole}.{}", format!("{milli:03}").trim_end_matches('0')),
+        }
+    }
+}
+
+/// In the largest unit of which it is a whole number: `128 MiB`, `1536 MiB`, `1000 B`.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
+        match units.iter().find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+/// As in `0.5 cpu, 128 MiB memory, 1 GiB storage`.
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cpu, {} memory, {} storage", self.cpu, self.memory, self.storage)
+    }
+}
+
+/// `digits / 10^places`, as durations read it too.
+pub(crate) struct Decimal {
+    digits: u128,
+    places: u32,
+}
+
+/// Why a decimal is no whole number of something.
+pub(crate) enum Inexact {
+    /// Something is left over.
+    Fraction,
+    /// It does not fit.
+    Overflow,
+}
+
+impl Decimal {
+    /// Twenty digits before the point and fifteen behind it at most, more than any unit can use.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        let whole = if whole.is_empty() { "0" } else { whole };
+        if text.is_empty() || !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let whole = match whole.trim_start_matches('0') {
+            "" => "0",
+            whole => whole,
+        };
+        let fraction = fraction.trim_end_matches('0');
+        if whole.len() > 20 || fraction.len() > 15 {
+            return None;
+        }
+        let places = u32::try_from(fraction.len()).ok()?;
+        Some(Self { digits: format!("{whole}{fraction}").parse().ok()?, places })
+    }
+
+    pub(crate) fn times(&self, scale: u64) -> Result<u64, Inexact> {
+        let product = self.digits.checked_mul(u128::from(scale)).ok_or(Inexact::Overflow)?;
+        let unit = 10_u128.pow(self.places);
+        if !product.is_multiple_of(unit) {
+            return Err(Inexact::Fraction);
+        }
+        u64::try_from(product / unit).map_err(|_err| Inexact::Overflow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_read_and_print() {
+        let check = |text: &str, milli: u32, shown: &str| {
+            let cpu: Cpu = text.parse().unwrap();
+            assert_eq!((cpu.0, cpu.to_string().as_str()), (milli, shown), "{text}");
+            assert_eq!(cpu, cpu.to_string().parse().unwrap());
+        };
+        check("0.5", 500, "0.5");
+        check(".5", 500, "0.5");
+        check("500m", 500, "0.5");
+        check("2", 2_000, "2");
+        check("0.050", 50, "0.05");
+        check("1.234", 1_234, "1.234");
+        check("0", 0, "0");
+        for bad in ["", "m", "-1", "1.", "0.0005", "1k", "0.5m", "5000000", "1e3", "0x10"] {
+            bad.parse::<Cpu>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn bytes_read_and_print() {
+        let check = |text: &str, bytes: u64, shown: &str| {
+            let parsed: Bytes = text.parse().unwrap();
+            assert_eq!((parsed.0, parsed.to_string().as_str()), (bytes, shown), "{text}");
+            assert_eq!(parsed, parsed.to_string().parse().unwrap());
+        };
+        check("128M", 128 << 20, "128 MiB");
+        check("128m", 128 << 20, "128 MiB");
+        check("64mb", 64 << 20, "64 MiB");
+        check("128Mi", 128 << 20, "128 MiB");
+        check("512k", 512 << 10, "512 KiB");
+        check("1Gi", 1 << 30, "1 GiB");
+        check("1g", 1 << 30, "1 GiB");
+        check("1.5G", 1536 << 20, "1536 MiB");
+        check("1 GiB", 1 << 30, "1 GiB");
+        check("2t", 2 << 40, "2 TiB");
+        check("1000", 1_000, "1000 B");
+        check("0", 0, "0 B");
+        check("18446744073709551615", u64::MAX, "18446744073709551615 B");
+        for bad in ["", "M", "-1M", "1.0001k", "1P", "1 M B", "18446744073709551616", "99999999T"] {
+            bad.parse::<Bytes>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_price_adds_up_and_never_wraps() {
+        let list = PriceList { cpu: Rate(3), memory: Rate(5), storage: Rate(7) };
+        let wanted = Resources { cpu: Cpu(500), memory: Bytes(MIB + 1), storage: Bytes(0) };
+        let price = list.price(&wanted).unwrap();
+        assert_eq!(price.cpu, Rate(1_500));
+        assert_eq!(price.memory, Rate(10), "a second MiB was begun");
+        assert_eq!(price.storage, Rate(0));
+        assert_eq!(price.total, Rate(1_510));
+        let dear = PriceList { cpu: Rate(u128::MAX), ..list };
+        assert_eq!(dear.price(&wanted), Err(PriceOverflow));
+        let summed = PriceList { cpu: Rate(u128::MAX / 500), memory: Rate(u128::MAX / 2), ..list };
+        assert_eq!(summed.price(&wanted), Err(PriceOverflow));
+        assert_eq!(dear.price(&Resources::default()).unwrap().total, Rate(0));
+    }
+
+    #[test]
+    fn resources_fit_and_add() {
+        let one = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3) };
+        let two = one.checked_add(one).unwrap();
+        assert!(one.fits_in(&two) && two.fits_in(&two) && !two.fits_in(&one));
+        assert_eq!(two.checked_sub(one), Some(one));
+        assert_eq!(one.checked_sub(two), None);
+        assert_eq!(one.checked_add(Resources { storage: Bytes(u64::MAX), ..one }), None);
+    }
+}
