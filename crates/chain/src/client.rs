@@ -1,0 +1,405 @@
+//! A deployment of the contracts on a chain, and what can be read of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use alloy::{
+    primitives::{Address, B256, ChainId, U256, keccak256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::types::{Filter, Log},
+    sol_types::{SolEvent, SolValue},
+    transports::{RpcError, TransportErrorKind, http::reqwest::Url},
+};
+use protocol::{amount::Token, quote::Quote};
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{Erc20, ILeases, IRegistry, Leases, Payments, Registry, Staking};
+
+/// The most blocks that one log query spans; nodes refuse more, or answer late.
+const MAX_BLOCKS_PER_QUERY: u64 = 10_000;
+
+/// The most leases that one call reads.
+const MAX_LEASES_PER_CALL: usize = 200;
+
+/// Where the contracts are: what `script/Deploy.s.sol` wrote to `deployments/<chain id>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deployment {
+    /// The chain that they are on.
+    pub chain_id: ChainId,
+    /// A block before which none of them emitted anything.
+    pub block: u64,
+    /// The settlement token.
+    pub token: Address,
+    /// Payments.
+    pub payments: Address,
+    /// Staking.
+    pub staking: Address,
+    /// Registry.
+    pub registry: Address,
+    /// Leases.
+    pub leases: Address,
+}
+
+/// The chain could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The deployment file could not be read.
+    #[error("the deployment file {0} cannot be read")]
+    File(String, #[source] std::io::Error),
+    /// The deployment file is not one.
+    #[error("the deployment file {0} is not one that script/Deploy.s.sol wrote")]
+    Format(String, #[source] serde_json::Error),
+    /// The RPC address is not a URL.
+    #[error("{0:?} is not the URL of a JSON-RPC node")]
+    Url(String),
+    /// The node did not answer.
+    #[error("the node at {0} does not answer")]
+    Rpc(String, #[source] RpcError<TransportErrorKind>),
+    /// The node is on another chain.
+    #[error("the node at {url} is on chain {got}, the deployment on chain {wanted}")]
+    WrongChain {
+        /// The node.
+        url: String,
+        /// Its chain.
+        got: ChainId,
+        /// The deployment's chain.
+        wanted: ChainId,
+    },
+    /// There is no contract where the deployment says.
+    #[error("there is no contract at {0} ({1}); was the chain started anew?")]
+    NoContract(Address, &'static str),
+}
+
+/// A read that failed; nothing follows from it about what is on chain.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A call failed.
+    #[error("the chain could not be read")]
+    Call(#[from] alloy::contract::Error),
+    /// A request failed.
+    #[error("the node did not answer")]
+    Rpc(#[from] RpcError<TransportErrorKind>),
+    /// A log that is not what its topic says.
+    #[error("the node returned a log that is none of ours")]
+    Decode(#[from] alloy::sol_types::Error),
+}
+
+/// A chain with the contracts on it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    provider: DynProvider,
+    deployment: Deployment,
+}
+
+/// An `Opened` event of Leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The lease.
+    pub lease: u64,
+    /// The account that pays.
+    pub account: B256,
+    /// The slot it fills.
+    pub slot: u32,
+    /// The last second at which it may be activated.
+    pub start_by: u64,
+    /// The quote it was opened with.
+    pub quote: Quote,
+    /// The block it is in.
+    pub block: u64,
+    /// The transaction it is in.
+    pub tx: B256,
+}
+
+/// An `Amended` event of Leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amendment {
+    /// The lease.
+    pub lease: u64,
+    /// The quote under which it goes on.
+    pub quote: Quote,
+    /// The block it is in.
+    pub block: u64,
+}
+
+/// The account of `owner` under `salt`.
+pub fn account_id(owner: Address, salt: B256) -> B256 {
+    keccak256((owner, salt).abi_encode())
+}
+
+impl Deployment {
+    /// Reads a deployment file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not one.
+    pub fn read(path: &Path) -> Result<Self, ConnectError> {
+        let name = path.display().to_string();
+        let text =
+            std::fs::read(path).map_err(|source| ConnectError::File(name.clone(), source))?;
+        serde_json::from_slice(&text).map_err(|source| ConnectError::Format(name, source))
+    }
+}
+
+impl Chain {
+    /// Connects to the node at `url` and makes sure that the contracts are there.
+    ///
+    /// # Errors
+    /// When the node does not answer, is on another chain, or lacks the contracts.
+    pub async fn connect(url: &str, deployment: Deployment) -> Result<Self, ConnectError> {
+        let parsed: Url = url.parse().map_err(|_err| ConnectError::Url(url.to_owned()))?;
+        let provider =
+            ProviderBuilder::new().disable_recommended_fillers().connect_http(parsed).erased();
+        let rpc = |source| ConnectError::Rpc(url.to_owned(), source);
+        let got = provider.get_chain_id().await.map_err(rpc)?;
+        let wanted = deployment.chain_id;
+        if got != wanted {
+            return Err(ConnectError::WrongChain { url: url.to_owned(), got, wanted });
+        }
+        for (address, name) in [
+            (deployment.token, "token"),
+            (deployment.payments, "Payments"),
+            (deployment.staking, "Staking"),
+            (deployment.registry, "Registry"),
+            (deployment.leases, "Leases"),
+        ] {
+            if provider.get_code_at(address).await.map_err(rpc)?.is_empty() {
+                return Err(ConnectError::NoContract(address, name));
+            }
+        }
+        Ok(Self { provider, deployment })
+    }
+
+    /// The node.
+    pub fn provider(&self) -> &DynProvider {
+        &self.provider
+    }
+
+    /// Where the contracts are.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// The chain's id.
+    pub fn id(&self) -> ChainId {
+        self.deployment.chain_id
+    }
+
+    /// The settlement token's contract.
+    pub fn erc20(&self) -> Erc20::Erc20Instance<&DynProvider> {
+        Erc20::new(self.deployment.token, &self.provider)
+    }
+
+    /// The Payments contract.
+    pub fn payments(&self) -> Payments::PaymentsInstance<&DynProvider> {
+        Payments::new(self.deployment.payments, &self.provider)
+    }
+
+    /// The Staking contract.
+    pub fn staking(&self) -> Staking::StakingInstance<&DynProvider> {
+        Staking::new(self.deployment.staking, &self.provider)
+    }
+
+    /// The Registry contract.
+    pub fn registry(&self) -> Registry::RegistryInstance<&DynProvider> {
+        Registry::new(self.deployment.registry, &self.provider)
+    }
+
+    /// The Leases contract.
+    pub fn leases(&self) -> Leases::LeasesInstance<&DynProvider> {
+        Leases::new(self.deployment.leases, &self.provider)
+    }
+
+    /// The settlement token, as people see it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn token(&self) -> Result<Token, ReadError> {
+        let token = self.erc20();
+        let symbol = token.symbol().call().await?;
+        let decimals = token.decimals().call().await?;
+        Ok(Token { symbol, decimals })
+    }
+
+    /// The Payments stream that pays `lease`.
+    pub fn stream_of(&self, lease: u64) -> U256 {
+        let operator = U256::from_be_slice(self.deployment.leases.as_slice());
+        (operator << 96) | U256::from(lease)
+    }
+
+    /// Leases as of block `block` (the latest for `None`), in the order of `ids`. A lease that is not there has
+    /// the state `None`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn lease_views(
+        &self,
+        ids: &[u64],
+        block: Option<u64>,
+    ) -> Result<Vec<ILeases::LeaseView>, ReadError> {
+        let mut views = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MAX_LEASES_PER_CALL) {
+            let contract = self.leases();
+            let mut call = contract.leases(ids.to_vec());
+            if let Some(block) = block {
+                call = call.block(block.into());
+            }
+            views.extend(call.call().await?);
+        }
+        Ok(views)
+    }
+
+    /// The `Opened` events from block `from` to `to`, of one provider or account, or of all.
+    ///
+    /// # Errors
+    /// When the logs cannot be read; then none of them is returned.
+    pub async fn openings(
+        &self,
+        provider: Option<Address>,
+        account: Option<B256>,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Opening>, ReadError> {
+        let mut filter = Filter::new()
+            .address(self.deployment.leases)
+            .event_signature(Leases::Opened::SIGNATURE_HASH);
+        if let Some(provider) = provider {
+            filter = filter.topic2(provider.into_word());
+        }
+        if let Some(account) = account {
+            filter = filter.topic3(account);
+        }
+        let opening = |log: Log| {
+            let event = log.log_decode::<Leases::Opened>()?.inner.data;
+            Ok(Opening {
+                lease: event.id,
+                account: event.account,
+                slot: event.slot,
+                start_by: event.startBy.to(),
+                quote: event.quote.into(),
+                block: log.block_number.unwrap_or_default(),
+                tx: log.transaction_hash.unwrap_or_default(),
+            })
+        };
+        self.logs(filter, from, to).await?.into_iter().map(opening).collect()
+    }
+
+    /// The `Amended` events of one provider from block `from` to `to`.
+    ///
+    /// # Errors
+    /// When the logs cannot be read; then none of them is returned.
+    pub async fn amendments(
+        &self,
+        provider: Address,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Amendment>, ReadError> {
+        let filter = Filter::new()
+            .address(self.deployment.leases)
+            .event_signature(Leases::Amended::SIGNATURE_HASH)
+            .topic2(provider.into_word());
+        let amendment = |log: Log| {
+            let event = log.log_decode::<Leases::Amended>()?.inner.data;
+            let block = log.block_number.unwrap_or_default();
+            Ok(Amendment { lease: event.id, quote: event.quote.into(), block })
+        };
+        self.logs(filter, from, to).await?.into_iter().map(amendment).collect()
+    }
+
+    /// Why `lease` was closed and when (a block), if it was.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn closing(&self, lease: u64) -> Result<Option<(Leases::Closed, u64)>, ReadError> {
+        let head = self.provider.get_block_number().await?;
+        let filter = Filter::new()
+            .address(self.deployment.leases)
+            .event_signature(Leases::Closed::SIGNATURE_HASH)
+            .topic1(U256::from(lease));
+        let logs = self.logs(filter, self.deployment.block, head).await?;
+        logs.into_iter()
+            .next_back()
+            .map(|log| {
+                let block = log.block_number.unwrap_or_default();
+                Ok((log.log_decode::<Leases::Closed>()?.inner.data, block))
+            })
+            .transpose()
+    }
+
+    /// All providers that are listed now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn providers(
+        &self,
+    ) -> Result<BTreeMap<Address, IRegistry::ProviderView>, ReadError> {
+        let head = self.provider.get_block_number().await?;
+        let filter = Filter::new()
+            .address(self.deployment.registry)
+            .event_signature(Registry::Listed::SIGNATURE_HASH);
+        let mut providers = BTreeMap::new();
+        for log in self.logs(filter, self.deployment.block, head).await? {
+            let address = log.log_decode::<Registry::Listed>()?.inner.data.provider;
+            providers.insert(address, IRegistry::ProviderView::default());
+        }
+        for (address, view) in &mut providers {
+            *view = self.registry().listingOf(*address).call().await?;
+        }
+        providers.retain(|_address, view| view.listed);
+        Ok(providers)
+    }
+
+    async fn logs(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, ReadError> {
+        let mut logs = Vec::new();
+        let mut start = from;
+        while start <= to {
+            let end = to.min(start.saturating_add(MAX_BLOCKS_PER_QUERY - 1));
+            let range = filter.clone().from_block(start).to_block(end);
+            logs.extend(self.provider.get_logs(&range).await?);
+            start = end + 1;
+        }
+        Ok(logs)
+    }
+}
+
+impl From<ILeases::Quote> for Quote {
+    fn from(q: ILeases::Quote) -> Self {
+        Self {
+            provider: q.provider,
+            account: q.account,
+            lease: q.lease,
+            pod: q.pod,
+            rate: q.rate,
+            lock: q.lock,
+            coverage: q.coverage,
+            grace: q.grace,
+            full: q.full,
+            response: q.response,
+            notice: q.notice,
+            startWithin: q.startWithin,
+            expiry: q.expiry,
+            version: q.version,
+            nonce: q.nonce,
+        }
+    }
+}
+
+impl From<Quote> for ILeases::Quote {
+    fn from(q: Quote) -> Self {
+        Self {
+            provider: q.provider,
+            account: q.account,
+            lease: q.lease,
+            pod: q.pod,
+            rate: q.rate,
+            lock: q.lock,
+            coverage: q.coverage,
+            grace: q.grace,
+            full: q.full,
+            response: q.response,
+            notice: q.notice,
+            startWithin: q.startWithin,
+            expiry: q.expiry,
+            version: q.version,
+            nonce: q.nonce,
+        }
+    }
+}
