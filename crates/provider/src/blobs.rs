@@ -1,0 +1,206 @@
+//! Blobs that publishers push: an image's configuration and its layers, each under the SHA-256 of its bytes.
+//!
+//! Any wallet that is signed in may push. The worst of them fills the store: its size is bounded, a blob that is
+//! not what its name says is refused while it arrives, and what no image took within an hour is removed.
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt;
+
+/// The largest blob.
+pub(crate) const MAX_BLOB: u64 = 4 << 30;
+
+/// An image's configuration is a small JSON document.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The most layers of an image; overlay file systems take 128.
+const MAX_LAYERS: usize = 127;
+
+/// For how long a blob waits for its image.
+const BLOB_LIFE: Duration = Duration::from_secs(3_600);
+
+/// A blob that was not stored, or parts that make no image.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlobError {
+    #[error("{0:?} is not a digest of the form sha256:<64 hexadecimal digits>")]
+    NotDigest(String),
+    #[error("the blob's digest is {got}, not {wanted}")]
+    WrongDigest { got: String, wanted: String },
+    #[error("the blob is larger than the {0} bytes that are left for pushed images")]
+    TooLarge(u64),
+    #[error("blob {0} was not pushed")]
+    Missing(String),
+    #[error("image {id} has the layers {wanted:?}, the request names {got:?}")]
+    WrongLayers { id: String, wanted: Vec<String>, got: Vec<String> },
+    #[error("image {0} has no configuration that can be read: {1}")]
+    Config(String, String),
+    #[error("the upload broke off")]
+    Upload(#[source] axum::Error),
+    #[error("the blob store failed")]
+    Io(#[from] io::Error),
+}
+
+/// A folder of blobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Blobs {
+    dir: PathBuf,
+    limit: u64,
+}
+
+/// `sha256:<hex>`, checked, so that it can be part of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Digest(String);
+
+impl Digest {
+    pub(crate) fn parse(text: &str) -> Result<Self, BlobError> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        hex.map(|hex| Self(hex.to_owned())).ok_or_else(|| BlobError::NotDigest(text.to_owned()))
+    }
+
+    pub(crate) fn hex(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+impl Blobs {
+    /// The store in `dir`, of at most `limit` bytes.
+    pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.to_owned(), limit })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Whether the blob is here.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Stores what `body` brings, if it is what `digest` says.
+    pub(crate) async fn put(
+        &self,
+        digest: &Digest,
+        mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
+    ) -> Result<(), BlobError> {
+        let room = self.limit.saturating_sub(self.size()?).min(MAX_BLOB);
+        let (file, path) = tempfile::Builder::new().prefix("push-").tempfile_in(&self.dir)?.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        let (mut hash, mut size) = (Sha256::new(), 0_u64);
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(BlobError::Upload)?;
+            size += chunk.len() as u64;
+            if size > room {
+                return Err(BlobError::TooLarge(room));
+            }
+            hash.update(&chunk);
+            file.write_all(&chunk).await?;
+        }
+        file.sync_all().await?;
+        let got = format!("sha256:{}", hex::encode(hash.finalize()));
+        let wanted = digest.to_string();
+        if got != wanted {
+            return Err(BlobError::WrongDigest { got, wanted });
+        }
+        path.persist(self.path(digest)).map_err(|err| err.error)?;
+        Ok(())
+    }
+
+    /// The image `id` out of its parts, as the docker-archive that an engine loads. Blocks.
+    pub(crate) fn archive(&self, id: &Digest, layers: &[String]) -> Result<std::fs::File, BlobError> {
+        let config = self.config(id)?;
+        let parsed: ImageConfig = serde_json::from_slice(&config)
+            .map_err(|err| BlobError::Config(id.to_string(), err.to_string()))?;
+        let wanted = parsed.rootfs.diff_ids;
+        if wanted != layers || layers.len() > MAX_LAYERS {
+            return Err(BlobError::WrongLayers { id: id.to_string(), wanted, got: layers.to_vec() });
+        }
+        let config_name = format!("{}.json", id.hex());
+        let mut names = Vec::new();
+        let mut tar = tar::Builder::new(tempfile::tempfile_in(&self.dir)?);
+        append(&mut tar, &config_name, &config)?;
+        for layer in layers {
+            let digest = Digest::parse(layer)?;
+            let name = format!("{}/layer.tar", digest.hex());
+            // A layer may come twice in an image (empty ones do).
+            if !names.contains(&name) {
+                let mut file = std::fs::File::open(self.path(&digest))
+                    .map_err(|_err| BlobError::Missing(layer.clone()))?;
+                tar.append_file(&name, &mut file)?;
+            }
+            names.push(name);
+        }
+        let manifest =
+            serde_json::json!([{ "Config": config_name, "RepoTags": [], "Layers": names }]);
+        append(&mut tar, "manifest.json", manifest.to_string().as_bytes())?;
+        let mut file = tar.into_inner()?;
+        io::Seek::rewind(&mut file)?;
+        Ok(file)
+    }
+
+    fn config(&self, id: &Digest) -> Result<Vec<u8>, BlobError> {
+        let file = std::fs::File::open(self.path(id))
+            .map_err(|_err| BlobError::Missing(id.to_string()))?;
+        let mut config = Vec::new();
+        file.take(MAX_CONFIG).read_to_end(&mut config)?;
+        Ok(config)
+    }
+
+    /// Removes the parts of an image that was loaded.
+    pub(crate) fn remove(&self, parts: &[Digest]) {
+        for part in parts {
+            let _gone_already = std::fs::remove_file(self.path(part));
+        }
+    }
+
+    /// Removes blobs, and uploads that broke off, that have waited too long.
+    pub(crate) fn expire(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age > BLOB_LIFE {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        std::fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ImageConfig {
+    rootfs: RootFs,
+}
+
+#[derive(serde::Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+fn append(tar: &mut tar::Builder<std::fs::File>, name: &str, data: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    header.set_mtime(now.as_secs());
+    tar.append_data(&mut header, name, data)
+}

@@ -1,0 +1,220 @@
+//! What goes over the wire between a publisher and a provider: HTTP and JSON, documented in `docs/protocol.md`.
+
+use alloy::primitives::{Address, B256, Bytes};
+use protocol::{
+    amount::{Amount, Rate},
+    pod::PodHash,
+    quote::Quote,
+    resources::{PriceBreakdown, PriceList, Resources},
+};
+use seal::{Envelope, SealingPublicKey};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/info`: what anybody may know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// The provider's address.
+    pub provider: Address,
+    /// The chain that it works on.
+    pub chain_id: u64,
+    /// The Leases contract that it works with.
+    pub leases: Address,
+    /// Where it is.
+    pub region: String,
+    /// The key to which secrets are sealed; the Registry has it too, and is the one to believe.
+    pub seal_key: SealingPublicKey,
+    /// Its price list.
+    pub prices: PriceList,
+    /// What it rents out.
+    pub capacity: Resources,
+    /// What of that is free now.
+    pub free: Resources,
+    /// How many leases it runs.
+    pub running: usize,
+    /// The version of this program.
+    pub version: String,
+}
+
+/// `POST /v1/session`: a signed EIP-4361 message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The message, letter for letter.
+    pub message: String,
+    /// Its EIP-191 signature.
+    pub signature: Bytes,
+}
+
+/// The answer to `GET /v1/nonce`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Nonce {
+    /// What the message has to contain.
+    pub nonce: String,
+}
+
+/// The answer to a sign-in.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// To be sent as `Authorization: Bearer …`.
+    pub token: String,
+    /// For how many seconds it lasts.
+    pub expires_in: u64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
+/// What a publisher wishes of a lease's insurance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlaTerms {
+    /// What of the provider's bond backs the lease.
+    pub coverage: Amount,
+    /// Seconds of outage that go without compensation.
+    pub grace: u32,
+    /// Seconds of outage for which the whole coverage is due.
+    pub full: u32,
+}
+
+/// `POST /v1/quotes`: what would this cost at yours?
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuoteRequest {
+    /// The canonical pod, byte for byte as it is hashed.
+    pub pod: String,
+    /// Who owns the account that is going to pay: the wallet that is signed in.
+    pub owner: Address,
+    /// The account's salt.
+    pub salt: B256,
+    /// The lease to amend; zero for a new one.
+    pub lease: u64,
+    /// The wished insurance.
+    pub sla: SlaTerms,
+    /// The pod's secrets, sealed to the provider. Needed before the lease opens, not for the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Envelope>,
+}
+
+/// A price that holds until the quote expires.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuoteResponse {
+    /// The quote, as Leases takes it.
+    pub quote: Quote,
+    /// The provider's EIP-712 signature.
+    pub signature: Bytes,
+    /// The pod's hash, as the provider computed it.
+    pub pod: PodHash,
+    /// What the rate is made of.
+    pub price: PriceBreakdown,
+    /// Pushed images that the provider does not have yet.
+    pub missing_images: Vec<String>,
+    /// How the provider can be trusted with it: never attested in this version.
+    pub attestation: String,
+}
+
+impl QuoteResponse {
+    /// The quote's rate.
+    pub fn rate(&self) -> Rate {
+        Rate(self.quote.rate)
+    }
+}
+
+/// `PUT /v1/images/{id}`: the parts of an image, all of which were uploaded as blobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageParts {
+    /// The digests of the layers' uncompressed tars, lowest first.
+    pub layers: Vec<String>,
+}
+
+/// How far a lease's pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The provider has not looked at it yet.
+    Seen,
+    /// Images are pulled or unpacked.
+    Fetching,
+    /// Containers start, or their health is waited for.
+    Starting,
+    /// It runs and is healthy.
+    Running,
+    /// It runs, and a health check fails.
+    Unhealthy,
+    /// It is frozen until the account is topped up.
+    Paused,
+    /// It could not be started; the lease is being closed.
+    Failed,
+    /// The lease is closed, the pod is being removed or is gone.
+    Closed,
+}
+
+/// `GET /v1/leases/{id}`: for the payer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseStatus {
+    /// The lease.
+    pub lease: u64,
+    /// How far it is.
+    pub phase: Phase,
+    /// What went wrong last, if something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where its HTTP hosts answer.
+    pub urls: Vec<String>,
+    /// Its containers.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One service of a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Its name in the pod file.
+    pub name: String,
+    /// Docker's word for its state: running, paused, exited, …
+    pub state: String,
+    /// Docker's word for its health, where it has a health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// How often it was restarted.
+    pub restarts: u64,
+}
+
+/// What comes with every status of 400 and above.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong and what to do.
+    pub error: String,
+}
+
+/// The domain of the sign-in messages of `provider`: the same under whatever name it is reached.
+pub fn sign_in_domain(provider: Address) -> String {
+    format!("{provider:#x}.provider.roadstead")
+}
+
+/// The EIP-4361 message by which `wallet` signs in at `provider`.
+pub fn sign_in_message(wallet: Address, provider: Address, chain_id: u64, nonce: &str) -> String {
+    let domain = sign_in_domain(provider);
+    let now = std::time::SystemTime::now();
+    let issued = rfc3339(now);
+    let expires = rfc3339(now + std::time::Duration::from_secs(120));
+    let wallet = wallet.to_checksum(None);
+    format!(
+        "{domain} wants you to sign in with your Ethereum account:\n{wallet}\n\n\
+         See and operate my leases at this provider.\n\n\
+         URI: https://{domain}\nVersion: 1\nChain ID: {chain_id}\nNonce: {nonce}\n\
+         Issued At: {issued}\nExpiration Time: {expires}"
+    )
+}
+
+fn rfc3339(time: std::time::SystemTime) -> String {
+    let time = siwe::TimeStamp::from(::time::OffsetDateTime::from(time));
+    time.to_string()
+}
