@@ -324,13 +324,28 @@ impl Chain {
             .transpose()
     }
 
+    /// The accounts of `owner` that were ever funded, each with its salt.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn accounts_of(&self, owner: Address) -> Result<BTreeMap<B256, B256>, ReadError> {
+        let head = self.provider.get_block_number().await?;
+        let filter = Filter::new()
+            .address(self.deployment.payments)
+            .event_signature(Payments::Deposited::SIGNATURE_HASH)
+            .topic2(owner.into_word());
+        let account = |log: Log| {
+            let event = log.log_decode::<Payments::Deposited>()?.inner.data;
+            Ok((event.account, event.salt))
+        };
+        self.logs(filter, self.deployment.block, head).await?.into_iter().map(account).collect()
+    }
+
     /// All providers that are listed now.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn providers(
-        &self,
-    ) -> Result<BTreeMap<Address, IRegistry::ProviderView>, ReadError> {
+    pub async fn providers(&self) -> Result<BTreeMap<Address, IRegistry::ProviderView>, ReadError> {
         let head = self.provider.get_block_number().await?;
         let filter = Filter::new()
             .address(self.deployment.registry)

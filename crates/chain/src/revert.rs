@@ -80,26 +80,45 @@ impl fmt::Display for Revert {
             Self::Registry(err) => write!(f, "{}", sentence(&format!("{err:?}"))),
             Self::Leases(err) => leases(err, f),
             Self::Token(Erc20Errors::ERC20InsufficientBalance(e)) => {
-                write!(f, "{} has {} base units of the token and {} are needed", e.sender, e.balance, e.needed)
+                write!(
+                    f,
+                    "{} has {} base units of the token and {} are needed",
+                    e.sender, e.balance, e.needed
+                )
             }
             Self::Token(Erc20Errors::ERC20InsufficientAllowance(e)) => {
-                write!(f, "{} may take {} base units of the token and {} are needed", e.spender, e.allowance, e.needed)
+                write!(
+                    f,
+                    "{} may take {} base units of the token and {} are needed",
+                    e.spender, e.allowance, e.needed
+                )
             }
             Self::Words(words) => f.write_str(words),
-            Self::Other(data) if data.is_empty() => f.write_str("the contract refused without a reason"),
+            Self::Other(data) if data.is_empty() => {
+                f.write_str("the contract refused without a reason")
+            }
             Self::Other(data) => write!(f, "the contract refused with {data}"),
         }
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some need advice")]
 fn payments(err: &PaymentsErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use PaymentsErrors as E;
     match err {
         E::Payments_Underfunded(e) => {
-            write!(f, "the account has {} units to spend and {} are needed: fund it first", e.available, e.needed)
+            write!(
+                f,
+                "the account has {} units to spend and {} are needed: fund it first",
+                e.available, e.needed
+            )
         }
         E::Payments_TopUpTooSmall(e) => {
-            write!(f, "the account is dry and a top-up has to restore its lockup: {} units are missing", e.missing)
+            write!(
+                f,
+                "the account is dry and a top-up has to restore its lockup: {} units are missing",
+                e.missing
+            )
         }
         E::Payments_NoAccount(e) => write!(f, "there is no account {}: fund it first", e.account),
         E::Payments_NotOwner(e) => write!(f, "{} does not own account {}", e.caller, e.account),
@@ -107,20 +126,33 @@ fn payments(err: &PaymentsErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "account {} does not let {} act for it, or no longer", e.account, e.operator)
         }
         E::Payments_RateAboveApproval(e) => {
-            write!(f, "the account's owner approved {} units per second, this would make {}", e.limit, e.rate)
+            write!(
+                f,
+                "the account's owner approved {} units per second, this would make {}",
+                e.limit, e.rate
+            )
         }
         E::Payments_LockAboveApproval(e) => {
-            write!(f, "the account's owner approved locks of {} s, this one has {} s", e.limit, e.lock)
+            write!(
+                f,
+                "the account's owner approved locks of {} s, this one has {} s",
+                e.limit, e.lock
+            )
         }
         other => f.write_str(&sentence(&format!("{other:?}"))),
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some need advice")]
 fn staking(err: &StakingErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use StakingErrors as E;
     match err {
         E::Staking_NotEnoughFree(e) => {
-            write!(f, "{} has {} base units of free bond and {} are needed", e.bonder, e.free, e.needed)
+            write!(
+                f,
+                "{} has {} base units of free bond and {} are needed",
+                e.bonder, e.free, e.needed
+            )
         }
         E::Staking_LockerNotAllowed(e) => {
             write!(f, "{} does not let {} lock its bond", e.bonder, e.locker)
@@ -132,6 +164,7 @@ fn staking(err: &StakingErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some need advice")]
 fn leases(err: &LeasesErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use LeasesErrors as E;
     match err {
@@ -139,15 +172,25 @@ fn leases(err: &LeasesErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "the quote expired at {} (Unix time): ask for a new one", e.expiry)
         }
         E::Leases_QuoteUsed(e) => {
-            write!(f, "quote {} of provider {} was used before, or cancelled: ask for a new one", e.nonce, e.provider)
+            write!(
+                f,
+                "quote {} of provider {} was used before, or cancelled: ask for a new one",
+                e.nonce, e.provider
+            )
         }
         E::Leases_ListingChanged(e) if e.current == 0 => {
             write!(f, "provider {} is not listed any more", e.provider)
         }
         E::Leases_ListingChanged(e) => {
-            write!(f, "provider {} changed its listing since the quote: ask for a new one", e.provider)
+            write!(
+                f,
+                "provider {} changed its listing since the quote: ask for a new one",
+                e.provider
+            )
         }
-        E::Leases_BadSignature(e) => write!(f, "the quote is not signed by provider {}", e.provider),
+        E::Leases_BadSignature(e) => {
+            write!(f, "the quote is not signed by provider {}", e.provider)
+        }
         E::Leases_SlotTaken(e) => {
             write!(f, "slot {} of the account has an open lease already", e.slot)
         }
@@ -173,5 +216,8 @@ fn state(state: u8) -> &'static str {
 
 /// An error's name and fields, for the ones that need no advice.
 fn sentence(debug: &str) -> String {
-    debug.split_once('(').map_or(debug, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest)).to_owned()
+    debug
+        .split_once('(')
+        .map_or(debug, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest))
+        .to_owned()
 }

@@ -31,10 +31,10 @@ const REPLACEMENTS: u32 = 5;
 pub enum SendError {
     /// The contract refuses it; nothing was sent.
     #[error("{0}")]
-    Refused(Revert),
+    Refused(Box<Revert>),
     /// It was mined and reverted.
     #[error("transaction {0} was mined and reverted: {1}")]
-    Reverted(B256, Revert),
+    Reverted(B256, Box<Revert>),
     /// It was not mined although its fee was raised.
     #[error("transaction {0} was not mined although its fee was raised {REPLACEMENTS} times")]
     Stuck(B256),
@@ -134,9 +134,8 @@ impl Sender {
     }
 
     async fn broadcast(&self, request: &TransactionRequest) -> Result<B256, SendError> {
-        let signed = request.clone().build(&self.wallet).await.map_err(|err| {
-            SendError::Sign(err)
-        })?;
+        let signed =
+            request.clone().build(&self.wallet).await.map_err(SendError::Sign)?;
         let raw = signed.encoded_2718();
         let sent = self.chain.provider().send_raw_transaction(&raw).await;
         sent.map(|pending| *pending.tx_hash()).map_err(|err| self.refusal(err))
@@ -171,12 +170,12 @@ impl Sender {
         let parent = receipt.block_number.unwrap_or_default().saturating_sub(1);
         let again = self.chain.provider().call(request.clone()).block(parent.into()).await;
         let revert = again.err().and_then(|err| Revert::of(&err)).unwrap_or_default();
-        Err(SendError::Reverted(receipt.transaction_hash, revert))
+        Err(SendError::Reverted(receipt.transaction_hash, Box::new(revert)))
     }
 
     fn refusal(&self, err: RpcError<TransportErrorKind>) -> SendError {
         if let Some(revert) = Revert::of(&err) {
-            return SendError::Refused(revert);
+            return SendError::Refused(Box::new(revert));
         }
         // Nodes have no code of their own for this one (geth, anvil and reth all say it in words).
         let poor = err.as_error_resp().is_some_and(|resp| {

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use protocol::pod::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
@@ -54,29 +55,6 @@ pub(crate) struct Blobs {
     limit: u64,
 }
 
-/// `sha256:<hex>`, checked, so that it can be part of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Digest(String);
-
-impl Digest {
-    pub(crate) fn parse(text: &str) -> Result<Self, BlobError> {
-        let hex = text.strip_prefix("sha256:").filter(|hex| {
-            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        });
-        hex.map(|hex| Self(hex.to_owned())).ok_or_else(|| BlobError::NotDigest(text.to_owned()))
-    }
-
-    pub(crate) fn hex(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", self.0)
-    }
-}
-
 impl Blobs {
     /// The store in `dir`, of at most `limit` bytes.
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
@@ -84,8 +62,13 @@ impl Blobs {
         Ok(Self { dir: dir.to_owned(), limit })
     }
 
+    /// `sha256:<hex>`, checked, so that it can be part of a path.
+    pub(crate) fn digest(text: &str) -> Result<Digest, BlobError> {
+        text.parse().map_err(|_err| BlobError::NotDigest(text.to_owned()))
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(digest.hex())
+        self.dir.join(hex_of(digest))
     }
 
     /// Whether the blob is here.
@@ -100,7 +83,8 @@ impl Blobs {
         mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
     ) -> Result<(), BlobError> {
         let room = self.limit.saturating_sub(self.size()?).min(MAX_BLOB);
-        let (file, path) = tempfile::Builder::new().prefix("push-").tempfile_in(&self.dir)?.into_parts();
+        let (file, path) =
+            tempfile::Builder::new().prefix("push-").tempfile_in(&self.dir)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
         let (mut hash, mut size) = (Sha256::new(), 0_u64);
         while let Some(chunk) = body.next().await {
@@ -123,21 +107,29 @@ impl Blobs {
     }
 
     /// The image `id` out of its parts, as the docker-archive that an engine loads. Blocks.
-    pub(crate) fn archive(&self, id: &Digest, layers: &[String]) -> Result<std::fs::File, BlobError> {
+    pub(crate) fn archive(
+        &self,
+        id: &Digest,
+        layers: &[String],
+    ) -> Result<std::fs::File, BlobError> {
         let config = self.config(id)?;
         let parsed: ImageConfig = serde_json::from_slice(&config)
             .map_err(|err| BlobError::Config(id.to_string(), err.to_string()))?;
         let wanted = parsed.rootfs.diff_ids;
         if wanted != layers || layers.len() > MAX_LAYERS {
-            return Err(BlobError::WrongLayers { id: id.to_string(), wanted, got: layers.to_vec() });
+            return Err(BlobError::WrongLayers {
+                id: id.to_string(),
+                wanted,
+                got: layers.to_vec(),
+            });
         }
-        let config_name = format!("{}.json", id.hex());
+        let config_name = format!("{}.json", hex_of(id));
         let mut names = Vec::new();
         let mut tar = tar::Builder::new(tempfile::tempfile_in(&self.dir)?);
         append(&mut tar, &config_name, &config)?;
         for layer in layers {
-            let digest = Digest::parse(layer)?;
-            let name = format!("{}/layer.tar", digest.hex());
+            let digest = Self::digest(layer)?;
+            let name = format!("{}/layer.tar", hex_of(&digest));
             // A layer may come twice in an image (empty ones do).
             if !names.contains(&name) {
                 let mut file = std::fs::File::open(self.path(&digest))
@@ -184,6 +176,10 @@ impl Blobs {
     fn size(&self) -> io::Result<u64> {
         std::fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
     }
+}
+
+fn hex_of(digest: &Digest) -> &str {
+    digest.as_str().trim_start_matches("sha256:")
 }
 
 #[derive(serde::Deserialize)]

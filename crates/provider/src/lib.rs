@@ -1,1 +1,28 @@
-//! .
+//! The provider: quotes, pods, ingress, meter.
+//!
+//! Its memory is the chain, a content-addressed pod store, and the labels on its containers: there is no database to
+//! lose, and a provider that starts again finds its pods running and adopts them.
+
+mod api;
+mod blobs;
+pub mod config;
+mod engine;
+mod firewall;
+mod keys;
+mod leases;
+mod meter;
+mod pods;
+mod quote;
+mod reconcile;
+mod register;
+mod run;
+mod session;
+mod status;
+mod volumes;
+pub mod wire;
+
+pub use config::Config;
+pub use firewall::FirewallError;
+pub use keys::{KeyError, Keys};
+pub use register::{RegisterError, Registration, listing, register};
+pub use run::{RunError, run};

@@ -72,8 +72,9 @@ impl Sessions {
         message: &str,
         signature: &[u8; 65],
     ) -> Result<(String, Address), SignInError> {
-        let parsed: Message =
-            message.parse().map_err(|err: siwe::ParseError| SignInError::Format(err.to_string()))?;
+        let parsed: Message = message
+            .parse()
+            .map_err(|err: siwe::ParseError| SignInError::Format(err.to_string()))?;
         if parsed.domain.as_str() != self.domain {
             let got = parsed.domain.to_string();
             return Err(SignInError::WrongDomain { got, wanted: self.domain.clone() });

@@ -52,9 +52,7 @@ impl Volumes {
         let link = self.links.join(name);
         let device = match self.device_of(&file).await? {
             Some(device) => device,
-            None => {
-                run("losetup", &["--find", "--show", "--nooverlap", &text(&file)]).await?
-            }
+            None => run("losetup", &["--find", "--show", "--nooverlap", &text(&file)]).await?,
         };
         if std::fs::read_link(&link).ok().as_deref() != Some(Path::new(&device)) {
             let _none_before = std::fs::remove_file(&link);

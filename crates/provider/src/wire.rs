@@ -187,6 +187,29 @@ pub struct ServiceStatus {
     pub restarts: u64,
 }
 
+/// One line of `GET /v1/leases/{id}/logs`, which answers with one such JSON object per line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The service that wrote it.
+    pub service: String,
+    /// Where to.
+    pub stream: LogStream,
+    /// When, as RFC 3339.
+    pub time: String,
+    /// What, without the line's end.
+    pub line: String,
+}
+
+/// Where a line was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// What comes with every status of 400 and above.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApiError {

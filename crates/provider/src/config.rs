@@ -1,0 +1,98 @@
+//! What a provider is told before it starts.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use protocol::{
+    amount::Amount,
+    resources::{Bytes, PriceList, Resources},
+};
+
+/// A provider's configuration; the binary reads it, once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where keys, pods, pushed blobs and volumes are kept.
+    pub data: PathBuf,
+    /// Where secrets and device links are kept while pods run: a file system in memory, mounted there if it is not.
+    pub run: PathBuf,
+    /// Where the API listens (HTTPS).
+    pub api: SocketAddr,
+    /// The API's address as the Registry has it: `https://host:port`.
+    pub endpoint: String,
+    /// Where the ingress listens (HTTP).
+    pub ingress: SocketAddr,
+    /// How a URL of a pod's host is written, with `{host}` in it.
+    pub ingress_url: String,
+    /// Where the machines are.
+    pub region: String,
+    /// What is asked for resources.
+    pub prices: PriceList,
+    /// What is rented out.
+    pub capacity: Resources,
+    /// What quotes say besides the price.
+    pub terms: Terms,
+    /// What pushed images may take on disk while they wait to be loaded.
+    pub pushed: Bytes,
+    /// The range out of which each pod gets a network of its own.
+    pub networks: NetworkRange,
+    /// The name servers that pods ask: the machine's own are often out of their reach.
+    pub dns: Vec<Ipv4Addr>,
+    /// How many blocks deep something has to be before a pod is removed because of it.
+    pub confirmations: u64,
+    /// How often a new head is looked for.
+    pub poll: Duration,
+    /// What has to be owed before it is worth a transaction, in token base units.
+    pub collect_above: Amount,
+    /// How often earnings are looked at.
+    pub collect_every: Duration,
+}
+
+/// The terms of a provider's quotes, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// For how long a quote holds.
+    pub quote_life: u32,
+    /// For how many seconds of the rate the payer's account stays locked.
+    pub lock: u32,
+    /// In how much time a pod is started.
+    pub start_within: u32,
+    /// How long the provider announces beforehand that it leaves.
+    pub notice: u32,
+    /// How long it takes to answer a challenge.
+    pub response: u32,
+    /// The outage without compensation, where the publisher has no wish.
+    pub grace: u32,
+    /// The outage that costs the whole coverage, where the publisher has no wish.
+    pub full: u32,
+    /// The most of the bond that backs one lease, in token base units.
+    pub max_coverage: Amount,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            quote_life: 300,
+            lock: 3_600,
+            start_within: 600,
+            notice: 86_400,
+            response: 300,
+            grace: 60,
+            full: 3_600,
+            max_coverage: Amount(u128::MAX),
+        }
+    }
+}
+
+/// Where pods' networks are: /26 networks out of one /16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkRange(pub [u8; 2]);
+
+impl Default for NetworkRange {
+    /// 10.213.0.0/16.
+    fn default() -> Self {
+        Self([10, 213])
+    }
+}

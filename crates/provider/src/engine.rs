@@ -1,0 +1,817 @@
+//! Docker: a pod as containers on a network of its own, with volumes of an exact size.
+//!
+//! Everything that is made carries labels which say whose it is, and is found again by them alone.
+
+mod spec;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use alloy::primitives::{Address, B256, hex};
+use bollard::{
+    Docker,
+    errors::Error as DockerError,
+    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
+        ContainerSummaryStateEnum, HealthStatusEnum, Ipam, IpamConfig, NetworkCreateRequest,
+        VolumeCreateRequest,
+    },
+    query_parameters::{
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+        DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
+        ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    },
+};
+use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
+use protocol::pod::{AbsPath, ImageRef, Label, Pod, PodHash, Restart, Service, User};
+use seal::Secrets;
+use tokio_util::io::ReaderStream;
+
+use self::spec::Place;
+use crate::{
+    config::NetworkRange,
+    firewall::BRIDGE_PREFIX,
+    leases::PodKey,
+    volumes::{VolumeError, Volumes},
+    wire::{LogLine, LogStream},
+};
+
+/// How many /26 networks a /16 has.
+const NETWORKS: u16 = 1 << 10;
+
+/// How often a network is tried for: another provider on the same engine may take a range at the same time.
+const NETWORK_TRIES: usize = 8;
+
+/// Where an engine's start can be read off.
+const ENGINE_PID: &str = "/var/run/docker.pid";
+
+/// Something that the engine did not do; nothing follows from it about what runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error("Docker does not answer, or refuses")]
+    Docker(#[from] DockerError),
+    #[error("image {image} cannot be had: {why}")]
+    Image { image: String, why: String },
+    #[error("image {0} was not pushed to this provider")]
+    NotPushed(String),
+    #[error("service {service}: user {user} is not in the image's /etc/passwd")]
+    User { service: Label, user: String },
+    #[error("there is no free network left for the pod")]
+    NoNetwork,
+    #[error("a volume could not be made")]
+    Volume(#[from] VolumeError),
+    #[error("the secrets could not be laid down")]
+    Secrets(#[source] std::io::Error),
+    #[error("secret {0} was not sent along")]
+    SecretMissing(String),
+}
+
+/// The engine, as one provider uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    docker: Docker,
+    provider: Address,
+    range: NetworkRange,
+    dns: Vec<Ipv4Addr>,
+    volumes: Volumes,
+    secrets: PathBuf,
+}
+
+/// What there is of one pod.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// The block in which its opening was seen.
+    pub(crate) block: u64,
+    /// Its containers, by service.
+    pub(crate) containers: BTreeMap<String, Container>,
+}
+
+/// One container of a pod.
+#[derive(Debug, Clone)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) pod: PodHash,
+    pub(crate) state: ContainerSummaryStateEnum,
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// Whether it ended with the engine, not by itself, and has to be started again.
+    pub(crate) lost: bool,
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Ready,
+    NotYet(String),
+    /// It ended with a failure and will not be started again.
+    Failed(String),
+}
+
+/// Everything that is needed to have a pod.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    pub(crate) key: PodKey,
+    pub(crate) block: u64,
+    pub(crate) pod: &'a Pod,
+    pub(crate) hash: PodHash,
+    /// Its secrets, opened.
+    pub(crate) secrets: &'a Secrets,
+}
+
+/// What an image says of itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Image {
+    id: String,
+    entrypoint: Vec<String>,
+    user: String,
+}
+
+impl PodKey {
+    /// What the names of all its parts begin with.
+    pub(crate) fn prefix(&self) -> String {
+        format!("rs-{}-{}", self.lease, self.short())
+    }
+
+    fn short(&self) -> String {
+        hex::encode(&self.opening[..6])
+    }
+}
+
+impl Engine {
+    /// The engine at the local socket.
+    pub(crate) async fn connect(
+        provider: Address,
+        range: NetworkRange,
+        dns: Vec<Ipv4Addr>,
+        volumes: Volumes,
+        run: &Path,
+    ) -> Result<Self, DockerError> {
+        let docker = Docker::connect_with_defaults()?.negotiate_version().await?;
+        Ok(Self { docker, provider, range, dns, volumes, secrets: run.join("secrets") })
+    }
+
+    fn mine(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".into(), vec![format!("roadstead.provider={}", self.provider)])])
+    }
+
+    fn labels(&self, key: PodKey, block: u64) -> HashMap<String, String> {
+        HashMap::from([
+            ("roadstead.provider".into(), self.provider.to_string()),
+            ("roadstead.lease".into(), key.lease.to_string()),
+            ("roadstead.opening".into(), key.opening.to_string()),
+            ("roadstead.block".into(), block.to_string()),
+        ])
+    }
+
+    /// Everything of this provider's that is there.
+    pub(crate) async fn pods(&self) -> Result<BTreeMap<PodKey, Found>, EngineError> {
+        let mut pods: BTreeMap<PodKey, Found> = BTreeMap::new();
+        let options = ListNetworksOptionsBuilder::new().filters(&self.mine()).build();
+        for network in self.docker.list_networks(Some(options)).await? {
+            found(&mut pods, network.labels.as_ref());
+        }
+        let options = ListVolumesOptionsBuilder::new().filters(&self.mine()).build();
+        let volumes = self.docker.list_volumes(Some(options)).await?;
+        for volume in volumes.volumes.unwrap_or_default() {
+            found(&mut pods, Some(&volume.labels));
+        }
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&self.mine()).build();
+        for summary in self.docker.list_containers(Some(options)).await? {
+            let labels = summary.labels.unwrap_or_default();
+            let Some(found) = found(&mut pods, Some(&labels)) else { continue };
+            let (Some(id), Some(service)) = (summary.id, labels.get("roadstead.service")) else {
+                continue;
+            };
+            let pod = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
+            let networks = summary.network_settings.and_then(|settings| settings.networks);
+            let ip = networks
+                .and_then(|networks| networks.into_values().next()?.ip_address?.parse().ok());
+            let state = summary.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
+            let lost = state == ContainerSummaryStateEnum::EXITED && self.is_lost(&id).await?;
+            let container = Container { id, pod: pod.unwrap_or_default(), state, ip, lost };
+            found.containers.insert(service.clone(), container);
+        }
+        Ok(pods)
+    }
+
+    /// Whether a container ended before the engine was last started, that is, with it.
+    async fn is_lost(&self, id: &str) -> Result<bool, EngineError> {
+        let Ok(started) = std::fs::metadata(ENGINE_PID).and_then(|meta| meta.modified()) else {
+            return Ok(false);
+        };
+        let state = self.docker.inspect_container(id, None).await?.state.unwrap_or_default();
+        let ended = state.finished_at.and_then(|text| parse_time(&text));
+        Ok(ended.is_some_and(|ended| ended <= started))
+    }
+
+    /// Has the images of `pod`, pulling those that are not here.
+    pub(crate) async fn images(&self, pod: &Pod) -> Result<BTreeMap<Label, Image>, EngineError> {
+        let mut images = BTreeMap::new();
+        for (name, service) in pod.services() {
+            images.insert(name.clone(), self.image(&service.image).await?);
+        }
+        Ok(images)
+    }
+
+    async fn image(&self, image: &ImageRef) -> Result<Image, EngineError> {
+        let (name, digest) = match image {
+            ImageRef::Pushed { id } => {
+                let found = self.inspect(id.as_str()).await?;
+                return found.ok_or_else(|| EngineError::NotPushed(id.to_string()));
+            }
+            ImageRef::Registry { digest, reference } => (format!("{reference}@{digest}"), digest),
+        };
+        if let Some(image) = self.inspect(&name).await? {
+            return Ok(image);
+        }
+        let refused = |why: String| EngineError::Image { image: name.clone(), why };
+        let options = CreateImageOptionsBuilder::new().from_image(&name).build();
+        let pull = self.docker.create_image(Some(options), None, None);
+        pull.try_for_each(|_progress| async { Ok(()) })
+            .await
+            .map_err(|err| refused(err.to_string()))?;
+        let image = self.inspect(&name).await?;
+        image.ok_or_else(|| refused(format!("what was pulled does not have the digest {digest}")))
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Image>, EngineError> {
+        let found = match self.docker.inspect_image(name).await {
+            Err(err) if is_missing(&err) => return Ok(None),
+            found => found?,
+        };
+        let config = found.config.unwrap_or_default();
+        Ok(Some(Image {
+            id: found.id.unwrap_or_default(),
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+        }))
+    }
+
+    /// Whether an image is here.
+    pub(crate) async fn has_image(&self, id: &str) -> Result<bool, EngineError> {
+        Ok(self.inspect(id).await?.is_some())
+    }
+
+    /// Loads a docker-archive and makes sure that it was image `id`.
+    pub(crate) async fn load(&self, id: &str, archive: std::fs::File) -> Result<(), EngineError> {
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(archive), 256 << 10);
+        let options = ImportImageOptionsBuilder::new().quiet(true).build();
+        let refused = |why: String| EngineError::Image { image: id.to_owned(), why };
+        self.docker
+            .import_image_stream(options, stream, None)
+            .try_for_each(|_progress| async { Ok(()) })
+            .await
+            .map_err(|err| refused(err.to_string()))?;
+        match self.has_image(id).await? {
+            true => Ok(()),
+            false => Err(refused("what was loaded is another image".into())),
+        }
+    }
+
+    /// Has the pod: makes what is missing, replaces what is of another pod, starts what does not run. What is right
+    /// already is left alone. `ready` is asked for each service before those that wait for its health are started.
+    pub(crate) async fn run(
+        &self,
+        order: &Order<'_>,
+        images: &BTreeMap<Label, Image>,
+    ) -> Result<(), EngineError> {
+        let prefix = order.key.prefix();
+        let base = self.network(order).await?;
+        let here = self.pods().await?.remove(&order.key).unwrap_or_default();
+        let mut old = Vec::new();
+        for (name, container) in &here.containers {
+            if container.pod != order.hash || !order.pod.services().contains_key(name.as_str()) {
+                old.push(container.id.as_str());
+            }
+        }
+        self.remove_containers(&old).await?;
+        self.volumes(order, images).await?;
+        // Addresses follow the order of the names, so they stay the same as long as the pod does.
+        let ips: BTreeMap<&Label, Ipv4Addr> = order
+            .pod
+            .services()
+            .keys()
+            .zip(2_u32..)
+            .map(|(name, number)| (name, Ipv4Addr::from(u32::from(base) + number)))
+            .collect();
+        for name in order.pod.start_order() {
+            let (Some(service), Some(image), Some(ip)) =
+                (order.pod.services().get(name), images.get(name), ips.get(name))
+            else {
+                continue;
+            };
+            let there = here.containers.get(name.as_str()).filter(|c| c.pod == order.hash);
+            let id = match there {
+                Some(container) if is_up(container, service) => continue,
+                Some(container) => {
+                    // After a restart of the machine they are not in memory any more.
+                    self.lay_secrets(order, name, service, image)?;
+                    container.id.clone()
+                }
+                None => {
+                    let mut labels = self.labels(order.key, order.block);
+                    labels.insert("roadstead.service".into(), name.to_string());
+                    labels.insert("roadstead.pod".into(), order.hash.to_string());
+                    let body = spec::container(
+                        name,
+                        service,
+                        Place {
+                            prefix: &prefix,
+                            network: &prefix,
+                            ip: *ip,
+                            dns: &self.dns,
+                            image: &image.id,
+                            image_entrypoint: &image.entrypoint,
+                            secrets: &self.lay_secrets(order, name, service, image)?,
+                            labels,
+                        },
+                    );
+                    self.create(&format!("{prefix}-{name}"), body).await?
+                }
+            };
+            self.docker.start_container(&id, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        Ok(self.docker.create_container(Some(options), body).await?.id)
+    }
+
+    /// The pod's network, made if it is not there; the first address of its range.
+    async fn network(&self, order: &Order<'_>) -> Result<Ipv4Addr, EngineError> {
+        let name = order.key.prefix();
+        match self.docker.inspect_network(&name, None).await {
+            Ok(network) => {
+                let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+                let subnet = config.first().and_then(|config| config.subnet.as_deref());
+                return subnet.and_then(first_address).ok_or(EngineError::NoNetwork);
+            }
+            Err(err) if !is_missing(&err) => return Err(err.into()),
+            Err(_) => (),
+        }
+        let mut refusal = None;
+        for _ in 0..NETWORK_TRIES {
+            let base = self.free_range(order.key).await?;
+            let config = IpamConfig { subnet: Some(format!("{base}/26")), ..Default::default() };
+            let request = NetworkCreateRequest {
+                name: name.clone(),
+                driver: Some("bridge".into()),
+                ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
+                options: Some(HashMap::from([(
+                    "com.docker.network.bridge.name".into(),
+                    format!("{BRIDGE_PREFIX}{}", order.key.short()),
+                )])),
+                labels: Some(self.labels(order.key, order.block)),
+                ..Default::default()
+            };
+            match self.docker.create_network(request).await {
+                Ok(_) => return Ok(base),
+                Err(err) => refusal = Some(err),
+            }
+        }
+        Err(refusal.map_or(EngineError::NoNetwork, EngineError::Docker))
+    }
+
+    /// A /26 that no network of the engine has, looked for from a place of the pod's own.
+    async fn free_range(&self, key: PodKey) -> Result<Ipv4Addr, EngineError> {
+        let networks = self.docker.list_networks(None).await?;
+        let taken: Vec<Ipv4Addr> = networks
+            .into_iter()
+            .flat_map(|network| network.ipam.and_then(|ipam| ipam.config).unwrap_or_default())
+            .filter_map(|config| first_address(&config.subnet?))
+            .collect();
+        let first = u16::from_be_bytes([key.opening[6], key.opening[7]]);
+        let NetworkRange([a, b]) = self.range;
+        (0..NETWORKS)
+            .map(|step| (first.wrapping_add(step) % NETWORKS) << 6)
+            .map(|offset| {
+                let [c, d] = offset.to_be_bytes();
+                Ipv4Addr::new(a, b, c, d)
+            })
+            .find(|base| !taken.contains(base))
+            .ok_or(EngineError::NoNetwork)
+    }
+
+    async fn volumes(
+        &self,
+        order: &Order<'_>,
+        images: &BTreeMap<Label, Image>,
+    ) -> Result<(), EngineError> {
+        let prefix = order.key.prefix();
+        for (volume, spec) in order.pod.volumes() {
+            let name = spec::volume(&prefix, volume.as_str());
+            // The first service that mounts it owns it.
+            let user =
+                order.pod.services().iter().find(|(_, service)| {
+                    service.volumes.values().any(|mount| mount.source == *volume)
+                });
+            let owner = match user {
+                Some((name, service)) => {
+                    self.owner(name, service, images.get(name).unwrap_or(&Image::default())).await?
+                }
+                None => (0, 0),
+            };
+            let device = self.volumes.attach(&name, spec.size.0, owner).await?;
+            let request = VolumeCreateRequest {
+                name: Some(name),
+                driver: Some("local".into()),
+                driver_opts: Some(HashMap::from([
+                    ("type".into(), "ext4".into()),
+                    ("device".into(), device.display().to_string()),
+                    ("o".into(), "nosuid,nodev,noatime".into()),
+                ])),
+                labels: Some(self.labels(order.key, order.block)),
+                ..Default::default()
+            };
+            self.docker.create_volume(request).await?;
+        }
+        Ok(())
+    }
+
+    /// Who a service runs as, in numbers.
+    async fn owner(
+        &self,
+        name: &Label,
+        service: &Service,
+        image: &Image,
+    ) -> Result<(u32, u32), EngineError> {
+        let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
+        if let Some(owner) = numeric_owner(user) {
+            return Ok(owner);
+        }
+        let passwd = self.passwd(&image.id).await?;
+        let wanted = user.split(':').next().unwrap_or_default();
+        let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let owner = line
+            .filter(|fields| fields.first() == Some(&wanted))
+            .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+        owner.ok_or_else(|| EngineError::User { service: name.clone(), user: user.to_owned() })
+    }
+
+    /// The image's `/etc/passwd`, out of a container that is never started.
+    async fn passwd(&self, image: &str) -> Result<String, EngineError> {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            cmd: Some(vec!["-".into()]),
+            network_disabled: Some(true),
+            ..Default::default()
+        };
+        let id = self.docker.create_container(None, body).await?.id;
+        let options = DownloadFromContainerOptionsBuilder::new().path("/etc/passwd").build();
+        let tar = self.docker.download_from_container(&id, Some(options));
+        let tar = tar.take(64).try_collect::<Vec<_>>().await;
+        self.remove_containers(&[&id]).await?;
+        let tar = match tar {
+            Err(err) if is_missing(&err) => return Ok(String::new()),
+            tar => tar?.concat(),
+        };
+        let mut text = String::new();
+        let mut archive = tar::Archive::new(tar.as_slice());
+        if let Some(Ok(entry)) = archive.entries().map_err(EngineError::Secrets)?.next() {
+            let mut entry = std::io::Read::take(entry, 1 << 20);
+            let _not_text = std::io::Read::read_to_string(&mut entry, &mut text);
+        }
+        Ok(text)
+    }
+
+    /// Lays the secrets of one service down in memory; where each of them is.
+    fn lay_secrets(
+        &self,
+        order: &Order<'_>,
+        name: &Label,
+        service: &Service,
+        image: &Image,
+    ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
+        let folder = self.secrets.join(order.key.prefix()).join(name.as_str());
+        let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
+        let owner = numeric_owner(user).unwrap_or_default();
+        let mut files = BTreeMap::new();
+        for (number, (target, secret)) in service.secrets.iter().enumerate() {
+            let value = order.secrets.0.get(secret.source.as_str());
+            let value =
+                value.ok_or_else(|| EngineError::SecretMissing(secret.source.to_string()))?;
+            let file = folder.join(number.to_string());
+            write_secret(&file, value, secret.mode, owner).map_err(EngineError::Secrets)?;
+            files.insert(target.clone(), file);
+        }
+        Ok(files)
+    }
+
+    /// How far a service is: by its health check if it has one, else by whether it listens where it should.
+    pub(crate) async fn readiness(
+        &self,
+        container: &Container,
+        service: &Service,
+    ) -> Result<Readiness, EngineError> {
+        let found = self.docker.inspect_container(&container.id, None).await?;
+        let state = found.state.clone().unwrap_or_default();
+        let code = state.exit_code.unwrap_or_default();
+        match state.status {
+            Some(ContainerStateStatusEnum::RUNNING) => (),
+            Some(ContainerStateStatusEnum::EXITED) if service.restart == Restart::No => {
+                return Ok(match code {
+                    0 => Readiness::Ready,
+                    _ => Readiness::Failed(self.last_words(&container.id, code).await),
+                });
+            }
+            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING)
+                if code != 0 =>
+            {
+                return Ok(Readiness::NotYet(self.last_words(&container.id, code).await));
+            }
+            other => {
+                let state = other.map_or("not there".into(), |state| state.to_string());
+                return Ok(Readiness::NotYet(format!("it is {state}")));
+            }
+        }
+        let health = state.health.and_then(|health| health.status);
+        if health == Some(HealthStatusEnum::HEALTHY) {
+            return Ok(Readiness::Ready);
+        }
+        let test = found.config.and_then(|config| config.healthcheck).and_then(|check| check.test);
+        let command = match test.as_deref() {
+            Some([kind, words @ ..]) if kind == "CMD" => Some(words.to_vec()),
+            Some([kind, line]) if kind == "CMD-SHELL" => {
+                Some(vec!["/bin/sh".into(), "-c".into(), line.clone()])
+            }
+            _ => None,
+        };
+        match command {
+            // The engine's own first check comes an interval late.
+            Some(command) => self.check(&container.id, command).await,
+            None => Ok(listens(container.ip, service).await),
+        }
+    }
+
+    async fn check(&self, id: &str, command: Vec<String>) -> Result<Readiness, EngineError> {
+        let options = CreateExecOptions {
+            cmd: Some(command),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let exec = self.docker.create_exec(id, options).await?.id;
+        let mut said = String::new();
+        if let StartExecResults::Attached { mut output, .. } =
+            self.docker.start_exec(&exec, None::<StartExecOptions>).await?
+        {
+            while let Some(part) = output.next().await {
+                if said.len() < 500 {
+                    said.push_str(&part?.to_string());
+                }
+            }
+        }
+        let code = self.docker.inspect_exec(&exec).await?.exit_code;
+        Ok(match code {
+            Some(0) => Readiness::Ready,
+            _ => Readiness::NotYet(format!("its health check fails: {}", said.trim())),
+        })
+    }
+
+    /// How a container ended, with the last lines that it wrote.
+    async fn last_words(&self, id: &str, code: i64) -> String {
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("3").build();
+        let lines: Vec<String> = self
+            .docker
+            .logs(id, Some(options))
+            .filter_map(|part| async { part.ok().map(|part| part.to_string()) })
+            .collect()
+            .await;
+        let said: String = lines.concat().trim().chars().take(500).collect();
+        match said.is_empty() {
+            true => format!("it ended with code {code} and wrote nothing"),
+            false => format!("it ended with code {code}: {said}"),
+        }
+    }
+
+    /// Freezes or thaws a pod.
+    pub(crate) async fn pause(&self, found: &Found, freeze: bool) -> Result<(), EngineError> {
+        for container in found.containers.values() {
+            let is_paused = container.state == ContainerSummaryStateEnum::PAUSED;
+            let is_running = container.state == ContainerSummaryStateEnum::RUNNING;
+            if freeze && is_running {
+                self.docker.pause_container(&container.id).await?;
+            } else if !freeze && is_paused {
+                self.docker.unpause_container(&container.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a pod, its volumes included.
+    pub(crate) async fn remove(&self, key: PodKey) -> Result<(), EngineError> {
+        let found = self.pods().await?.remove(&key).unwrap_or_default();
+        let ids = found.containers.values();
+        join_all(ids.map(|container| async {
+            // A frozen container cannot be stopped; and one that does not stop is killed below.
+            let _not_frozen = self.docker.unpause_container(&container.id).await;
+            let _killed_below = self.docker.stop_container(&container.id, None).await;
+        }))
+        .await;
+        let ids: Vec<&str> = found.containers.values().map(|c| c.id.as_str()).collect();
+        self.remove_containers(&ids).await?;
+        let prefix = key.prefix();
+        gone(self.docker.remove_network(&prefix).await)?;
+        let options = ListVolumesOptionsBuilder::new().filters(&self.mine()).build();
+        let volumes = self.docker.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
+        for volume in volumes.iter().filter(|volume| is_of(Some(&volume.labels), key)) {
+            gone(self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await)?;
+        }
+        for name in self.volumes.names().map_err(VolumeError::Io)? {
+            if name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('-')) {
+                self.volumes.remove(&name).await?;
+            }
+        }
+        match std::fs::remove_dir_all(self.secrets.join(&prefix)) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::Secrets(err))
+            }
+            _gone => Ok(()),
+        }
+    }
+
+    async fn remove_containers(&self, ids: &[&str]) -> Result<(), EngineError> {
+        for id in ids {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            gone(self.docker.remove_container(id, Some(options)).await)?;
+        }
+        Ok(())
+    }
+
+    /// What the engine knows of a container.
+    pub(crate) async fn details(
+        &self,
+        container: &Container,
+    ) -> Result<ContainerInspectResponse, EngineError> {
+        Ok(self.docker.inspect_container(&container.id, None).await?)
+    }
+
+    /// What a container wrote: the last `tail` lines since `since` (Unix seconds), and what follows.
+    pub(crate) fn logs(
+        &self,
+        service: String,
+        container: &Container,
+        follow: bool,
+        tail: Option<u32>,
+        since: i32,
+    ) -> BoxStream<'static, Result<LogLine, DockerError>> {
+        let tail = tail.map_or("all".into(), |tail| tail.to_string());
+        let options = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .follow(follow)
+            .since(since)
+            .tail(&tail)
+            .build();
+        let lines = self.docker.logs(&container.id, Some(options));
+        lines.map_ok(move |output| log_line(&service, &output)).boxed()
+    }
+}
+
+/// The place in `pods` of the pod that the labels name.
+fn found<'a>(
+    pods: &'a mut BTreeMap<PodKey, Found>,
+    labels: Option<&HashMap<String, String>>,
+) -> Option<&'a mut Found> {
+    let labels = labels?;
+    let key = key(labels)?;
+    let found = pods.entry(key).or_default();
+    found.block = labels.get("roadstead.block")?.parse().ok()?;
+    Some(found)
+}
+
+fn key(labels: &HashMap<String, String>) -> Option<PodKey> {
+    let lease = labels.get("roadstead.lease")?.parse().ok()?;
+    let opening: B256 = labels.get("roadstead.opening")?.parse().ok()?;
+    Some(PodKey { lease, opening })
+}
+
+fn is_of(labels: Option<&HashMap<String, String>>, wanted: PodKey) -> bool {
+    labels.and_then(key) == Some(wanted)
+}
+
+/// Whether a container needs nothing: it runs, is about to, or ended as it was meant to.
+pub(crate) fn is_up(container: &Container, service: &Service) -> bool {
+    match container.state {
+        ContainerSummaryStateEnum::RUNNING
+        | ContainerSummaryStateEnum::RESTARTING
+        | ContainerSummaryStateEnum::PAUSED => true,
+        ContainerSummaryStateEnum::EXITED => {
+            // Those that failed too often are left to their policy as well.
+            matches!(service.restart, Restart::No | Restart::OnFailure { .. }) && !container.lost
+        }
+        ContainerSummaryStateEnum::CREATED
+        | ContainerSummaryStateEnum::REMOVING
+        | ContainerSummaryStateEnum::DEAD
+        | ContainerSummaryStateEnum::STOPPING
+        | ContainerSummaryStateEnum::EMPTY => false,
+    }
+}
+
+/// Without a health check, a service that says where it listens is ready when it does.
+async fn listens(ip: Option<Ipv4Addr>, service: &Service) -> Readiness {
+    let Some(ip) = ip else { return Readiness::NotYet("it has no address".into()) };
+    for port in service.ports.iter().filter(|p| p.transport == protocol::pod::Transport::Tcp) {
+        let address = (ip, port.number.get());
+        let connect = tokio::net::TcpStream::connect(address);
+        if !matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_))) {
+            return Readiness::NotYet(format!("it does not listen on port {} yet", port.number));
+        }
+    }
+    Readiness::Ready
+}
+
+fn write_secret(path: &Path, value: &[u8], mode: u16, owner: (u32, u32)) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    std::io::Write::write_all(&mut file, value)?;
+    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode.into()))
+}
+
+fn numeric_owner(user: &str) -> Option<(u32, u32)> {
+    if user.is_empty() || user == "root" {
+        return Some((0, 0));
+    }
+    let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+fn first_address(subnet: &str) -> Option<Ipv4Addr> {
+    subnet.split('/').next()?.parse().ok()
+}
+
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let format = &time::format_description::well_known::Rfc3339;
+    time::OffsetDateTime::parse(text, format).ok().map(SystemTime::from)
+}
+
+fn is_missing(err: &DockerError) -> bool {
+    matches!(err, DockerError::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// What is gone already was removed.
+fn gone(result: Result<(), DockerError>) -> Result<(), DockerError> {
+    match result {
+        Err(err) if is_missing(&err) => Ok(()),
+        result => result,
+    }
+}
+
+fn log_line(service: &str, output: &bollard::container::LogOutput) -> LogLine {
+    let stream = match output {
+        bollard::container::LogOutput::StdErr { .. } => LogStream::Stderr,
+        bollard::container::LogOutput::StdOut { .. }
+        | bollard::container::LogOutput::StdIn { .. }
+        | bollard::container::LogOutput::Console { .. } => LogStream::Stdout,
+    };
+    let text = output.to_string();
+    let text = text.trim_end_matches(['\r', '\n']);
+    let (time, line) = text.split_once(' ').unwrap_or((text, ""));
+    LogLine { service: service.to_owned(), stream, time: time.to_owned(), line: line.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_in_numbers_need_no_image() {
+        assert_eq!(numeric_owner(""), Some((0, 0)));
+        assert_eq!(numeric_owner("root"), Some((0, 0)));
+        assert_eq!(numeric_owner("65532"), Some((65_532, 0)));
+        assert_eq!(numeric_owner("1000:1001"), Some((1_000, 1_001)));
+        assert_eq!(numeric_owner("nobody"), None);
+    }
+
+    #[test]
+    fn labels_name_a_pod() {
+        let opening = B256::repeat_byte(0xab);
+        let labels = HashMap::from([
+            ("roadstead.lease".to_owned(), "7".to_owned()),
+            ("roadstead.opening".to_owned(), opening.to_string()),
+            ("roadstead.block".to_owned(), "12".to_owned()),
+        ]);
+        let mut pods = BTreeMap::new();
+        assert_eq!(found(&mut pods, Some(&labels)).unwrap().block, 12);
+        assert!(is_of(Some(&labels), PodKey { lease: 7, opening }));
+        assert!(!is_of(Some(&labels), PodKey { lease: 7, opening: B256::ZERO }));
+        assert!(found(&mut pods, Some(&HashMap::new())).is_none());
+    }
+}

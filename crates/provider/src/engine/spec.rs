@@ -1,0 +1,239 @@
+//! A service of a pod as the engine is told of it. No I/O: what a container may and may not do can be read here.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as EngineMount, MountType,
+    NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+};
+use protocol::pod::{AbsPath, Healthcheck, Label, Restart, Service, Test};
+
+/// What a container keeps of its output: three files of 10 MiB.
+const LOG_FILES: (&str, &str) = ("3", "10m");
+
+/// What a service needs besides its own words.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    /// What the names of the pod's containers and volumes begin with.
+    pub(super) prefix: &'a str,
+    pub(super) network: &'a str,
+    pub(super) ip: Ipv4Addr,
+    pub(super) dns: &'a [Ipv4Addr],
+    pub(super) image: &'a str,
+    /// The image's own entry point, which is kept where only its command is taken away.
+    pub(super) image_entrypoint: &'a [String],
+    /// Where each secret's contents are on this machine.
+    pub(super) secrets: &'a BTreeMap<AbsPath, PathBuf>,
+    /// Ours; they win over the publisher's.
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// The container of `service`: no capability, no way to get one, and no more than its limits.
+pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> ContainerCreateBody {
+    let mut labels: HashMap<String, String> =
+        service.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+    labels.extend(place.labels);
+    let endpoint = EndpointSettings {
+        aliases: Some(vec![name.to_string()]),
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(place.ip.to_string()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    };
+    let memory = signed(service.limits.memory.0);
+    let host = HostConfig {
+        memory: Some(memory),
+        // The same as the memory: no swap.
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::from(service.limits.cpu.0) * 1_000_000),
+        pids_limit: Some(service.limits.pids.into()),
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(vec!["no-new-privileges:true".into()]),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        ipc_mode: Some("private".into()),
+        readonly_rootfs: Some(service.read_only),
+        init: Some(service.init),
+        mounts: Some(mounts(service, place.prefix, place.secrets)),
+        tmpfs: Some(tmpfs(service)),
+        restart_policy: Some(restart(service.restart)),
+        network_mode: Some(place.network.to_owned()),
+        dns: Some(place.dns.iter().map(ToString::to_string).collect()),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([
+                ("max-file".into(), LOG_FILES.0.into()),
+                ("max-size".into(), LOG_FILES.1.into()),
+            ])),
+        }),
+        ..HostConfig::default()
+    };
+    ContainerCreateBody {
+        image: Some(place.image.to_owned()),
+        hostname: Some(service.hostname.as_ref().unwrap_or(name).to_string()),
+        user: service.user.as_ref().map(ToString::to_string),
+        env: Some(service.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+        cmd: service.command.clone(),
+        entrypoint: entrypoint(service, place.image_entrypoint),
+        healthcheck: service.healthcheck.as_ref().map(healthcheck),
+        working_dir: service.working_dir.as_ref().map(ToString::to_string),
+        stop_signal: service.stop_signal.as_ref().map(ToString::to_string),
+        stop_timeout: service.stop_grace.map(i64::from),
+        labels: Some(labels),
+        host_config: Some(host),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(place.network.to_owned(), endpoint)])),
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The engine takes an empty command for "the image's", unless an entry point is given as well.
+fn entrypoint(service: &Service, image: &[String]) -> Option<Vec<String>> {
+    match (&service.entrypoint, &service.command) {
+        // Its way to write "none".
+        (Some(words), _) if words.is_empty() => Some(vec![String::new()]),
+        (Some(words), _) => Some(words.clone()),
+        (None, Some(command)) if command.is_empty() && !image.is_empty() => Some(image.to_vec()),
+        (None, _) => None,
+    }
+}
+
+fn mounts(
+    service: &Service,
+    prefix: &str,
+    secrets: &BTreeMap<AbsPath, PathBuf>,
+) -> Vec<EngineMount> {
+    let volumes = service.volumes.iter().map(|(target, mount)| EngineMount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume(prefix, mount.source.as_str())),
+        target: Some(target.to_string()),
+        read_only: Some(mount.read_only),
+        ..EngineMount::default()
+    });
+    let secrets = secrets.iter().map(|(target, file)| EngineMount {
+        typ: Some(MountType::BIND),
+        source: Some(file.display().to_string()),
+        target: Some(target.to_string()),
+        read_only: Some(true),
+        ..EngineMount::default()
+    });
+    volumes.chain(secrets).collect()
+}
+
+fn tmpfs(service: &Service) -> HashMap<String, String> {
+    let options =
+        |size: u64, mode: u16| format!("rw,noexec,nosuid,nodev,size={size},mode={mode:o}");
+    let mount = |(path, tmpfs): (&AbsPath, &protocol::pod::Tmpfs)| {
+        (path.to_string(), options(tmpfs.size.0, tmpfs.mode))
+    };
+    service.tmpfs.iter().map(mount).collect()
+}
+
+fn restart(restart: Restart) -> RestartPolicy {
+    let (name, most) = match restart {
+        Restart::No => (RestartPolicyNameEnum::NO, None),
+        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        Restart::OnFailure { max } => (RestartPolicyNameEnum::ON_FAILURE, max.map(i64::from)),
+    };
+    RestartPolicy { name: Some(name), maximum_retry_count: most }
+}
+
+fn healthcheck(check: &Healthcheck) -> HealthConfig {
+    let nanos = |ms: Option<u64>| ms.map(|ms| signed(ms.saturating_mul(1_000_000)));
+    let test = check.test.as_ref().map(|test| match test {
+        Test::Disabled => vec!["NONE".to_owned()],
+        Test::Exec(words) => [&["CMD".to_owned()], words.as_slice()].concat(),
+        Test::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+    });
+    HealthConfig {
+        test,
+        interval: nanos(check.interval),
+        timeout: nanos(check.timeout),
+        retries: check.retries.map(i64::from),
+        start_period: nanos(check.start_period),
+        start_interval: None,
+    }
+}
+
+/// The engine's volume `name` of a pod.
+pub(super) fn volume(prefix: &str, name: &str) -> String {
+    format!("{prefix}-{name}")
+}
+
+/// The engine's numbers are signed; what it takes is bounded by the pod's limits far below that.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(service: serde_json::Value) -> ContainerCreateBody {
+        let service: Service = serde_json::from_value(service).unwrap();
+        let secrets = BTreeMap::from([("/run/secrets/key".parse().unwrap(), "/mem/key".into())]);
+        let place = Place {
+            prefix: "rs-1-ab",
+            network: "rs-1-ab",
+            ip: Ipv4Addr::new(10, 213, 0, 2),
+            dns: &[Ipv4Addr::new(9, 9, 9, 9)],
+            image: "sha256:aa",
+            image_entrypoint: &["/entry".to_owned()],
+            secrets: &secrets,
+            labels: HashMap::from([("roadstead.lease".into(), "1".into())]),
+        };
+        container(&"web".parse().unwrap(), &service, place)
+    }
+
+    fn service() -> serde_json::Value {
+        serde_json::json!({
+            "image": { "pushed": { "id": format!("sha256:{}", "a".repeat(64)) } },
+            "limits": { "cpu": 250, "memory": 64 << 20, "pids": 32 },
+        })
+    }
+
+    #[test]
+    fn nothing_is_allowed_that_was_not_asked_for() {
+        let host = create(service()).host_config.unwrap();
+        assert_eq!(host.cap_drop, Some(vec!["ALL".into()]));
+        assert_eq!(host.cap_add, None);
+        assert_eq!(host.privileged, None);
+        assert_eq!(host.devices, None);
+        assert_eq!(host.port_bindings, None);
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".into()]));
+        assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!((host.nano_cpus, host.pids_limit), (Some(250_000_000), Some(32)));
+        assert_eq!(host.binds, None);
+        let secret = &host.mounts.unwrap()[0];
+        assert_eq!((secret.source.as_deref(), secret.read_only), (Some("/mem/key"), Some(true)));
+    }
+
+    #[test]
+    fn an_emptied_command_or_entry_point_stays_empty() {
+        let check = |key: &str, words: &[&str], wanted: Option<Vec<String>>| {
+            let mut service = service();
+            service[key] = words.into();
+            assert_eq!(create(service).entrypoint, wanted, "{key} {words:?}");
+        };
+        check("command", &[], Some(vec!["/entry".into()]));
+        check("command", &["serve"], None);
+        check("entrypoint", &[], Some(vec![String::new()]));
+        check("entrypoint", &["/other"], Some(vec!["/other".into()]));
+    }
+
+    #[test]
+    fn labels_of_ours_win() {
+        let mut service = service();
+        service["labels"] = serde_json::json!({ "team": "blue" });
+        let labels = create(service).labels.unwrap();
+        assert_eq!(labels["roadstead.lease"], "1");
+        assert_eq!(labels["team"], "blue");
+    }
+}

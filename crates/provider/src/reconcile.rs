@@ -1,0 +1,597 @@
+//! Compares leases with containers and closes the difference.
+//!
+//! A pass takes no input: it reads the chain and the engine, decides for every pod purely, and starts a job for what
+//! has to be done. The next pass is the retry. A pass that could not read either of them decides nothing, so nothing is
+//! ever removed because something did not answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chain::{Head, ReadError, SendError, abi::Leases};
+use edge::{Backend, Routes};
+use protocol::{
+    lease::{CloseReason, State},
+    pod::{Pod, PodHash},
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
+    leases::{Follower, Lease, PodKey, Snapshot},
+    pods::{PodError, Pods},
+    status::Statuses,
+    wire::Phase,
+};
+
+/// The longest time between two passes.
+const TICK: Duration = Duration::from_secs(5);
+
+/// How long a job that failed is left alone, times the failures so far.
+const BACKOFF: Duration = Duration::from_secs(2);
+
+/// After how many failures to get an image a lease that never ran is given up.
+const IMAGE_TRIES: u32 = 3;
+
+/// How often a starting pod is looked at.
+const READY_POLL: Duration = Duration::from_millis(100);
+
+/// For how long a pod that is paid for already is waited for in one job.
+const READY_PATIENCE: Duration = Duration::from_secs(300);
+
+/// A pass that read too little to decide anything.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassError {
+    #[error("the chain could not be read; all pods stay as they are")]
+    Chain(#[from] ReadError),
+    #[error("the engine could not be read; all pods stay as they are")]
+    Engine(#[from] EngineError),
+}
+
+/// A job that did not do what it was for.
+#[derive(Debug, thiserror::Error)]
+enum JobError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    #[error("the secrets cannot be opened")]
+    Secrets(#[from] seal::OpenError),
+    #[error("service {0} failed: {1}")]
+    Failed(String, String),
+    #[error("service {0} is not ready in time: {1}")]
+    Late(String, String),
+    #[error("the transaction did not go through")]
+    Send(#[from] SendError),
+    #[error("the lease needs {0} and {1} are free")]
+    Full(String, String),
+}
+
+/// What a pod needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Start,
+    Activate,
+    Pause,
+    Thaw,
+    Close(CloseReason),
+    Remove,
+}
+
+/// What the engine has of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Actual {
+    /// Nothing.
+    Absent,
+    /// Something is missing, stopped, or of another pod.
+    Partial,
+    /// Everything runs.
+    Whole,
+    /// Everything is there and frozen.
+    Frozen,
+}
+
+/// The decision, for a lease at a block whose time is `now`.
+fn decide(lease: &Lease, now: u64, actual: Actual) -> Option<Action> {
+    match lease.state {
+        State::Closed | State::None => {
+            (lease.over && actual != Actual::Absent).then_some(Action::Remove)
+        }
+        State::Pending if now > lease.start_by => Some(Action::Close(CloseReason::StartMissed)),
+        State::Pending => Some(match actual {
+            Actual::Whole => Action::Activate,
+            Actual::Frozen => Action::Thaw,
+            Actual::Absent | Actual::Partial => Action::Start,
+        }),
+        State::Active if now > lease.funded_until.saturating_add(lease.lock) => {
+            Some(Action::Close(CloseReason::AccountDry))
+        }
+        State::Active if now > lease.funded_until => match actual {
+            Actual::Whole | Actual::Partial => Some(Action::Pause),
+            Actual::Absent | Actual::Frozen => None,
+        },
+        State::Active => match actual {
+            Actual::Whole => None,
+            Actual::Frozen => Some(Action::Thaw),
+            Actual::Absent | Actual::Partial => Some(Action::Start),
+        },
+    }
+}
+
+fn actual(found: Option<&Found>, hash: PodHash, pod: Option<&Pod>) -> Actual {
+    use bollard::models::ContainerSummaryStateEnum as S;
+    let Some(found) = found else { return Actual::Absent };
+    let (Some(pod), false) = (pod, found.containers.is_empty()) else { return Actual::Partial };
+    let up = |(name, service): (&protocol::pod::Label, &protocol::pod::Service)| {
+        let container = found.containers.get(name.as_str());
+        container.is_some_and(|c| c.pod == hash && is_up(c, service))
+    };
+    let same = found.containers.len() == pod.services().len();
+    if !same || !pod.services().iter().all(up) {
+        return Actual::Partial;
+    }
+    match found.containers.values().any(|c| c.state == S::PAUSED) {
+        true => Actual::Frozen,
+        false => Actual::Whole,
+    }
+}
+
+/// What passes and jobs share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) sender: chain::Sender,
+    pub(crate) engine: Engine,
+    pub(crate) pods: Pods,
+    pub(crate) keys: crate::Keys,
+    pub(crate) statuses: Statuses,
+    pub(crate) routes: Routes,
+    pub(crate) capacity: protocol::resources::Resources,
+    /// The last snapshot that could be read; the API and the meter look at it.
+    pub(crate) seen: watch::Sender<Arc<Snapshot>>,
+}
+
+/// One provider's reconciler.
+#[derive(Debug)]
+pub(crate) struct Reconciler {
+    shared: Arc<Shared>,
+    follower: Follower,
+    heads: watch::Receiver<Head>,
+    jobs: JoinSet<(PodKey, Result<(), JobError>)>,
+    running: HashMap<PodKey, (Action, CancellationToken)>,
+    failures: HashMap<PodKey, (u32, Instant)>,
+    wake: Arc<Notify>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        follower: Follower,
+        heads: watch::Receiver<Head>,
+    ) -> Self {
+        Self {
+            shared,
+            follower,
+            heads,
+            jobs: JoinSet::new(),
+            running: HashMap::new(),
+            failures: HashMap::new(),
+            wake: Arc::default(),
+        }
+    }
+
+    /// Runs until it is stopped. Jobs that are under way are dropped then; the next start takes up what they left.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut failing = false;
+        let wake = Arc::clone(&self.wake);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => (),
+                () = wake.notified() => (),
+                changed = self.heads.changed() => if changed.is_err() { return },
+                Some(done) = self.jobs.join_next() => self.finish(done),
+            }
+            match self.pass().await {
+                Ok(()) if failing => {
+                    failing = false;
+                    tracing::info!("leases and containers can be read again");
+                }
+                Ok(()) => (),
+                Err(err) if !failing => {
+                    failing = true;
+                    let cause = format!("{:#}", anyhow::Error::from(err));
+                    tracing::warn!(error = cause, "nothing is changed until both can be read");
+                }
+                Err(_) => (),
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Result<(PodKey, Result<(), JobError>), tokio::task::JoinError>) {
+        // A job that panicked has no key; what it did is found out by the next pass.
+        let Ok((key, result)) = done else {
+            self.running.clear();
+            return;
+        };
+        let cancelled = self.running.remove(&key).is_some_and(|(_, token)| token.is_cancelled());
+        match result {
+            Ok(()) => {
+                self.failures.remove(&key);
+            }
+            Err(_) if cancelled => (),
+            Err(err) => {
+                let (count, _) = self.failures.get(&key).copied().unwrap_or((0, Instant::now()));
+                let again = Instant::now() + BACKOFF * (count + 1).min(15);
+                self.failures.insert(key, (count + 1, again));
+                let cause = format!("{:#}", anyhow::Error::from(err));
+                tracing::warn!(lease.id = key.lease, error = cause, "lease {} waits", key.lease);
+                self.shared.statuses.note(key, cause);
+            }
+        }
+    }
+
+    async fn pass(&mut self) -> Result<(), PassError> {
+        let snapshot = self.follower.read().await?;
+        let pods = self.shared.engine.pods().await?;
+        let now = snapshot.head.timestamp;
+        self.shared.route(&snapshot, &pods);
+
+        let mut settled = Vec::new();
+        for (key, lease) in &snapshot.leases {
+            let found = pods.get(key);
+            let pod = self.shared.pods.get(lease.pod).ok();
+            let actual = actual(found, lease.pod, pod.as_ref());
+            self.shared.statuses.see(lease, actual == Actual::Whole, actual == Actual::Frozen);
+            match decide(lease, now, actual) {
+                Some(action) => self.act(lease, action, &snapshot),
+                None if lease.is_settled() && found.is_none() => settled.push(*key),
+                None => self.cancel(*key),
+            }
+        }
+        for (key, found) in &pods {
+            if !snapshot.leases.contains_key(key)
+                && self.follower.is_over(*key, found.block, snapshot.confirmed).await?
+            {
+                self.start(*key, Action::Remove, None);
+            }
+        }
+        self.follower.forget(&settled);
+        for key in &settled {
+            self.shared.statuses.forget(*key);
+            self.failures.remove(key);
+        }
+        self.shared.seen.send_replace(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Stops a job that is not wanted any more.
+    fn cancel(&self, key: PodKey) {
+        if let Some((_, token)) = self.running.get(&key) {
+            token.cancel();
+        }
+    }
+
+    fn act(&mut self, lease: &Lease, action: Action, snapshot: &Snapshot) {
+        let waits = self.failures.get(&lease.key).is_some_and(|(_, again)| Instant::now() < *again);
+        // Whatever a lease waits for, it is no reason not to freeze or remove its pod.
+        if waits && matches!(action, Action::Start | Action::Activate | Action::Close(_)) {
+            return;
+        }
+        let others = snapshot.leases.values().filter(|other| {
+            matches!(other.state, State::Pending | State::Active) && other.key != lease.key
+                // Who came first has the room.
+                && (other.state == State::Active || other.key.lease < lease.key.lease)
+        });
+        let others = others.map(|other| other.pod).collect();
+        self.start(lease.key, action, Some((lease.clone(), others)));
+    }
+
+    fn start(&mut self, key: PodKey, action: Action, lease: Option<(Lease, Vec<PodHash>)>) {
+        if let Some((running, token)) = self.running.get(&key) {
+            // Starting ends with activating, so that is no change of mind.
+            if *running != action && !(*running == Action::Start && action == Action::Activate) {
+                token.cancel();
+            }
+            return;
+        }
+        let token = CancellationToken::new();
+        self.running.insert(key, (action, token.clone()));
+        let (shared, tries) =
+            (Arc::clone(&self.shared), self.failures.get(&key).map_or(0, |f| f.0));
+        let wake = Arc::clone(&self.wake);
+        self.jobs.spawn(async move {
+            let job = shared.job(key, action, lease, tries, &wake);
+            let result = tokio::select! {
+                () = token.cancelled() => Ok(()),
+                result = job => result,
+            };
+            (key, result)
+        });
+    }
+}
+
+impl Shared {
+    async fn job(
+        &self,
+        key: PodKey,
+        action: Action,
+        lease: Option<(Lease, Vec<PodHash>)>,
+        tries: u32,
+        wake: &Notify,
+    ) -> Result<(), JobError> {
+        let Some((lease, others)) = lease else {
+            tracing::info!(lease.id = key.lease, "removing what is left of lease {}", key.lease);
+            return Ok(self.engine.remove(key).await?);
+        };
+        match action {
+            Action::Start => {
+                let started = self.start(&lease, others).await;
+                let Err(err) = started else { return self.activate(&lease, wake).await };
+                if let (State::Pending, Some(reason)) = (lease.state, fatal(&err, tries)) {
+                    let cause = format!("{:#}", anyhow::Error::from(err));
+                    tracing::warn!(
+                        lease.id = key.lease,
+                        error = cause,
+                        "lease {key} is given up: {reason}",
+                        key = key.lease
+                    );
+                    self.statuses.set(key, Phase::Failed, Some(cause));
+                    return self.close(key, reason).await;
+                }
+                Err(err)
+            }
+            Action::Activate => self.activate(&lease, wake).await,
+            Action::Pause | Action::Thaw => {
+                let found = self.engine.pods().await?.remove(&key).unwrap_or_default();
+                let freeze = action == Action::Pause;
+                tracing::info!(
+                    lease.id = key.lease,
+                    "{} lease {}: its account {}",
+                    if freeze { "pausing" } else { "resuming" },
+                    key.lease,
+                    if freeze { "is dry" } else { "was topped up" },
+                );
+                Ok(self.engine.pause(&found, freeze).await?)
+            }
+            Action::Close(reason) => self.close(key, reason).await,
+            Action::Remove => {
+                tracing::info!(lease.id = key.lease, "removing the pod of lease {}", key.lease);
+                self.statuses.set(key, Phase::Closed, None);
+                Ok(self.engine.remove(key).await?)
+            }
+        }
+    }
+
+    async fn start(&self, lease: &Lease, others: Vec<PodHash>) -> Result<(), JobError> {
+        let key = lease.key;
+        let pod = self.pods.get(lease.pod)?;
+        let free = self.free(others);
+        if !pod.resources().fits_in(&free) {
+            return Err(JobError::Full(pod.resources().to_string(), free.to_string()));
+        }
+        let secrets = match pod.secrets().is_empty() {
+            true => seal::Secrets::default(),
+            false => {
+                let envelope = self.pods.secrets(lease.account, lease.pod)?;
+                seal::Secrets::open(&envelope, &self.keys.seal, &self.context(lease))?
+            }
+        };
+        self.statuses.set(key, Phase::Fetching, None);
+        let images = self.engine.images(&pod).await?;
+        self.statuses.set(key, Phase::Starting, None);
+        let order =
+            Order { key, block: lease.block, pod: &pod, hash: lease.pod, secrets: &secrets };
+        self.engine.run(&order, &images).await?;
+        self.wait_ready(lease, &pod).await
+    }
+
+    /// What an envelope of secrets for the lease is bound to.
+    fn context(&self, lease: &Lease) -> seal::Context {
+        let deployment = self.sender.chain().deployment();
+        seal::Context {
+            chain_id: deployment.chain_id,
+            leases: deployment.leases.into(),
+            provider: self.sender.address().into(),
+            account: lease.account.into(),
+            pod: lease.pod.0.into(),
+        }
+    }
+
+    /// What is free of the capacity beside the pods of others.
+    pub(crate) fn free(
+        &self,
+        others: impl IntoIterator<Item = PodHash>,
+    ) -> protocol::resources::Resources {
+        let used = others.into_iter().filter_map(|pod| self.pods.get(pod).ok());
+        used.fold(self.capacity, |free, pod| free.checked_sub(pod.resources()).unwrap_or_default())
+    }
+
+    async fn wait_ready(&self, lease: &Lease, pod: &Pod) -> Result<(), JobError> {
+        let end = Instant::now() + READY_PATIENCE;
+        for name in pod.start_order() {
+            let Some(service) = pod.services().get(name) else { continue };
+            loop {
+                let found = self.engine.pods().await?.remove(&lease.key).unwrap_or_default();
+                let readiness = match found.containers.get(name.as_str()) {
+                    Some(container) => self.engine.readiness(container, service).await?,
+                    None => Readiness::NotYet("it is not there".into()),
+                };
+                let why = match readiness {
+                    Readiness::Ready => break,
+                    Readiness::Failed(why) => return Err(JobError::Failed(name.to_string(), why)),
+                    Readiness::NotYet(why) => why,
+                };
+                // A lease that was not activated has its time limit on chain, too.
+                let late = lease.state == State::Pending && self.is_late(lease);
+                if late || Instant::now() > end {
+                    return Err(JobError::Late(name.to_string(), why));
+                }
+                self.statuses.note(lease.key, format!("service {name}: {why}"));
+                tokio::time::sleep(READY_POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_late(&self, lease: &Lease) -> bool {
+        // Some seconds early, while it can still say why.
+        self.seen.borrow().head.timestamp + 5 > lease.start_by
+    }
+
+    async fn activate(&self, lease: &Lease, wake: &Notify) -> Result<(), JobError> {
+        let key = lease.key;
+        self.statuses.set(key, Phase::Running, None);
+        // Requests are let through before the transaction is mined.
+        if let Ok(pods) = self.engine.pods().await {
+            let snapshot = Arc::clone(&self.seen.borrow());
+            self.route(&snapshot, &pods);
+        }
+        if lease.state == State::Pending {
+            let leases = self.sender.chain().deployment().leases;
+            self.sender.send(leases, &Leases::activateCall { id: key.lease }).await?;
+            tracing::info!(lease.id = key.lease, "lease {} runs", key.lease);
+        }
+        wake.notify_one();
+        Ok(())
+    }
+
+    async fn close(&self, key: PodKey, reason: CloseReason) -> Result<(), JobError> {
+        let leases = self.sender.chain().deployment().leases;
+        let call = Leases::closeCall { id: key.lease, reason: reason as u8 };
+        self.sender.send(leases, &call).await?;
+        tracing::info!(lease.id = key.lease, "closed lease {}: {reason}", key.lease);
+        Ok(())
+    }
+
+    /// Sends every host's requests to its pod. Where two leases want one host, the older has it.
+    fn route(&self, snapshot: &Snapshot, pods: &BTreeMap<PodKey, Found>) {
+        let mut routes = HashMap::new();
+        for (key, lease) in &snapshot.leases {
+            if !matches!(lease.state, State::Pending | State::Active) {
+                continue;
+            }
+            let Ok(pod) = self.pods.get(lease.pod) else { continue };
+            let found = pods.get(key);
+            for (host, target) in pod.ingress() {
+                let container = found.and_then(|f| f.containers.get(target.service.as_str()));
+                let backend = backend(container, target.port.get());
+                routes.entry(host.to_string()).or_insert(backend);
+            }
+        }
+        self.routes.set(routes);
+    }
+
+    /// The pods and secrets that a lease still needs.
+    pub(crate) fn used(&self) -> BTreeSet<(alloy::primitives::B256, PodHash)> {
+        self.seen.borrow().leases.values().flat_map(Lease::pods).collect()
+    }
+}
+
+fn backend(container: Option<&Container>, port: u16) -> Backend {
+    use bollard::models::ContainerSummaryStateEnum as S;
+    match container {
+        Some(Container { state: S::RUNNING, ip: Some(ip), .. }) => {
+            Backend::Addrs(vec![(*ip, port).into()])
+        }
+        Some(Container { state: S::PAUSED, .. }) => {
+            Backend::Unavailable("paused until its account is topped up".into())
+        }
+        _ => Backend::Unavailable("starting".into()),
+    }
+}
+
+/// Why a lease that never ran has to be closed, if it has to.
+fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
+    match err {
+        JobError::Pod(PodError::NoSecrets(_))
+        | JobError::Secrets(_)
+        | JobError::Engine(EngineError::SecretMissing(_)) => Some(CloseReason::SecretsUnreadable),
+        JobError::Pod(PodError::Missing(_) | PodError::Broken(_)) => {
+            Some(CloseReason::ProviderFault)
+        }
+        JobError::Engine(EngineError::Image { .. } | EngineError::NotPushed(_)) => {
+            (tries + 1 >= IMAGE_TRIES).then_some(CloseReason::ImageUnavailable)
+        }
+        JobError::Engine(EngineError::User { .. }) | JobError::Failed(..) | JobError::Late(..) => {
+            Some(CloseReason::Unhealthy)
+        }
+        JobError::Full(..) => Some(CloseReason::ProviderFull),
+        JobError::Engine(_) | JobError::Pod(_) | JobError::Send(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+    use protocol::amount::Units;
+
+    use super::*;
+
+    fn lease(state: State, over: bool) -> Lease {
+        Lease {
+            key: PodKey { lease: 1, opening: B256::ZERO },
+            block: 10,
+            pod: PodHash::default(),
+            former: BTreeSet::new(),
+            account: B256::ZERO,
+            payer: Address::ZERO,
+            start_by: 100,
+            lock: 50,
+            owed: Units(0),
+            funded_until: 1_000,
+            state,
+            over,
+        }
+    }
+
+    #[test]
+    fn decisions() {
+        use Action::{Activate, Close, Pause, Remove, Start, Thaw};
+        use Actual::{Absent, Frozen, Partial, Whole};
+        let check = |state, over, now, actual, wanted| {
+            assert_eq!(
+                decide(&lease(state, over), now, actual),
+                wanted,
+                "{state} {now} {actual:?}"
+            );
+        };
+        check(State::Pending, false, 100, Absent, Some(Start));
+        check(State::Pending, false, 100, Partial, Some(Start));
+        check(State::Pending, false, 100, Whole, Some(Activate));
+        check(State::Pending, false, 101, Whole, Some(Close(CloseReason::StartMissed)));
+
+        check(State::Active, false, 1_000, Whole, None);
+        check(State::Active, false, 1_000, Partial, Some(Start));
+        check(State::Active, false, 1_000, Frozen, Some(Thaw));
+        check(State::Active, false, 1_001, Whole, Some(Pause));
+        check(State::Active, false, 1_001, Frozen, None);
+        check(State::Active, false, 1_050, Frozen, None);
+        check(State::Active, false, 1_051, Frozen, Some(Close(CloseReason::AccountDry)));
+
+        // A close, or a reorg that takes the opening back, removes nothing before it is confirmed.
+        for state in [State::Closed, State::None] {
+            check(state, false, 1, Whole, None);
+            check(state, false, 5_000, Frozen, None);
+            check(state, true, 1, Whole, Some(Remove));
+            check(state, true, 1, Partial, Some(Remove));
+            check(state, true, 1, Absent, None);
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_get_better_is_given_up() {
+        let image = || JobError::Engine(EngineError::NotPushed("x".into()));
+        assert_eq!(fatal(&image(), 0), None);
+        assert_eq!(fatal(&image(), 2), Some(CloseReason::ImageUnavailable));
+        assert_eq!(fatal(&JobError::Engine(EngineError::NoNetwork), 100), None);
+        let full = JobError::Full("2 cpu".into(), "1 cpu".into());
+        assert_eq!(fatal(&full, 0), Some(CloseReason::ProviderFull));
+    }
+}

@@ -1,0 +1,260 @@
+//! Puts the parts of a provider together and keeps them running.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use chain::{ReadError, Sender, abi::Registry, heads};
+use edge::Routes;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{TMPFS_MAGIC, statfs},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Keys,
+    api::{Api, router},
+    blobs::Blobs,
+    engine::Engine,
+    firewall::{self, FirewallError},
+    keys::KeyError,
+    leases::Follower,
+    meter,
+    pods::Pods,
+    quote::{Nonces, Quoter},
+    reconcile::{Reconciler, Shared},
+    register::{RegisterError, register},
+    session::Sessions,
+    status::Statuses,
+    volumes::Volumes,
+};
+
+/// How long requests that are under way have when the provider stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How often what nobody needs any more is looked for.
+const CLEAN_EVERY: Duration = Duration::from_secs(60);
+
+/// A provider that could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// It cannot fence its pods in.
+    #[error("pods cannot be fenced in")]
+    Firewall(#[from] FirewallError),
+    /// It is not listed, and could not be.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It cannot listen.
+    #[error("{0} cannot be listened on")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// Its data folder cannot be used.
+    #[error("the folder {0} cannot be used")]
+    Folder(String, #[source] io::Error),
+    /// Secrets would end up on a disk.
+    #[error(
+        "no file system in memory could be mounted at {0}, where secrets are kept; run the provider as root"
+    )]
+    Memory(String, #[source] nix::Error),
+    /// Docker cannot be used.
+    #[error("Docker cannot be used; is the engine running?")]
+    Engine(#[source] bollard::errors::Error),
+    /// The chain cannot be read.
+    #[error("the chain cannot be read")]
+    Chain(#[from] ReadError),
+    /// TLS could not be set up.
+    #[error("TLS could not be set up")]
+    Tls(#[source] io::Error),
+    /// A part of it ended.
+    #[error("the {0} ended")]
+    Ended(&'static str),
+}
+
+/// Runs a provider until `stop`. `ready` is told once it quotes. Pods go on running when it returns.
+///
+/// # Errors
+/// When it cannot start; afterwards it goes on whatever does not answer.
+pub async fn run(
+    config: Config,
+    sender: Sender,
+    stop: CancellationToken,
+    ready: impl FnOnce() + Send,
+) -> Result<(), RunError> {
+    let folder = |path: &Path| {
+        let name = path.display().to_string();
+        move |err| RunError::Folder(name, err)
+    };
+    std::fs::create_dir_all(&config.data).map_err(folder(&config.data))?;
+    let keys = Keys::open(&config.data)?;
+    in_memory(&config.run)?;
+    firewall::install().await?;
+    let volumes = Volumes::open(&config.data, &config.run).map_err(folder(&config.data))?;
+    let pods = Pods::open(&config.data).map_err(folder(&config.data))?;
+    let blobs =
+        Blobs::open(&config.data.join("blobs"), config.pushed.0).map_err(folder(&config.data))?;
+    let who = sender.address();
+    let engine = Engine::connect(who, config.networks, config.dns.clone(), volumes, &config.run);
+    let engine = engine.await.map_err(RunError::Engine)?;
+    let api = listen(config.api).await?;
+    let ingress = listen(config.ingress).await?;
+    let done = register(&sender, &config, &keys).await?;
+    if done.listed {
+        tracing::info!("provider {who} is listed at {}", config.endpoint);
+    }
+    let ttl = sender.chain().registry().TTL().call().await.map_err(ReadError::from)?;
+
+    let tls = RustlsConfig::from_pem(
+        keys.tls_cert_pem.clone().into_bytes(),
+        keys.tls_key_pem.as_bytes().to_vec(),
+    );
+    let tls = tls.await.map_err(RunError::Tls)?;
+    let chain = sender.chain().clone();
+    let file = config.data.join("leases.json");
+    let follower = Follower::open(chain.clone(), who, config.confirmations, file);
+    let routes = Routes::default();
+    let shared = Arc::new(Shared {
+        sender: sender.clone(),
+        engine,
+        pods,
+        keys,
+        statuses: Statuses::default(),
+        routes: routes.clone(),
+        capacity: config.capacity,
+        seen: watch::Sender::default(),
+    });
+    let (tell, head) = watch::channel(chain::Head::default());
+    let mut first = shared.seen.subscribe();
+
+    let mut tasks = JoinSet::new();
+    let poll = config.poll;
+    tasks.spawn(async move {
+        heads(chain, poll, tell).await;
+        "head follower"
+    });
+    let reconciler = Reconciler::new(Arc::clone(&shared), follower, head);
+    let stopping = stop.clone();
+    tasks.spawn(async move {
+        reconciler.run(stopping).await;
+        "reconciler"
+    });
+    let (above, every, stopping) = (config.collect_above, config.collect_every, stop.clone());
+    let metered = Arc::clone(&shared);
+    tasks.spawn(async move {
+        meter::run(metered, above, every, stopping).await;
+        "meter"
+    });
+    let (beating, stopping) = (sender.clone(), stop.clone());
+    tasks.spawn(async move {
+        heartbeat(beating, Duration::from_secs(ttl.to::<u64>() / 3), stopping).await;
+        "heartbeat"
+    });
+    let (cleaned, kept, stopping) = (Arc::clone(&shared), blobs.clone(), stop.clone());
+    let life = Duration::from_secs(u64::from(config.terms.quote_life) + 600);
+    tasks.spawn(async move {
+        clean(cleaned, kept, life, stopping).await;
+        "cleaner"
+    });
+    let stopping = stop.clone();
+    tasks.spawn(async move {
+        if let Err(err) = edge::serve(ingress, routes, stopping).await {
+            tracing::error!(error = %err, "the ingress failed");
+        }
+        "ingress"
+    });
+    let chain_id = sender.chain().id();
+    let routes = router(Arc::new(Api {
+        shared,
+        sessions: Sessions::new(who, chain_id),
+        blobs,
+        quoter: Quoter { config, nonces: Nonces::new(), draining: AtomicBool::new(false) },
+    }));
+    let handle = Handle::new();
+    let api = api.into_std().map_err(RunError::Tls)?;
+    let server = axum_server::from_tcp_rustls(api, tls).map_err(RunError::Tls)?;
+    let server = server.handle(handle.clone()).serve(routes.into_make_service());
+    tasks.spawn(async move {
+        if let Err(err) = server.await {
+            tracing::error!(error = %err, "the API failed");
+        }
+        "API"
+    });
+
+    // It quotes once it knows what it runs.
+    tokio::select! {
+        () = stop.cancelled() => (),
+        _changed = first.changed() => ready(),
+    }
+    let ended = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = tasks.join_next() => ended,
+    };
+    stop.cancel();
+    handle.graceful_shutdown(Some(GRACE));
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    let _out_of_time = tokio::time::timeout(GRACE * 2, rest).await;
+    match ended {
+        None => Ok(()),
+        Some(part) => Err(RunError::Ended(part.unwrap_or("panicking part"))),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|err| RunError::Listen(address, err))
+}
+
+/// Makes sure that `path` is a file system in memory: what is in it never touches a disk.
+fn in_memory(path: &Path) -> Result<(), RunError> {
+    let name = path.display().to_string();
+    std::fs::create_dir_all(path).map_err(|err| RunError::Folder(name.clone(), err))?;
+    if statfs(path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC) {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("roadstead"), path, Some("tmpfs"), flags, Some("mode=0700,size=256m"))
+        .map_err(|err| RunError::Memory(name, err))
+}
+
+/// Says every `every` that the provider is alive.
+async fn heartbeat(sender: Sender, every: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(every.max(Duration::from_secs(1)));
+    // Being listed counts as the first.
+    tick.reset();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => (),
+        }
+        let registry = sender.chain().deployment().registry;
+        if let Err(err) = sender.send(registry, &Registry::heartbeatCall {}).await {
+            let cause = format!("{:#}", anyhow::Error::from(err));
+            tracing::warn!(error = cause, "the heartbeat was not sent; it is tried again");
+        }
+    }
+}
+
+async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(CLEAN_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => (),
+        }
+        // Before the first pass it is not known what is used.
+        if shared.seen.borrow().head.number == 0 {
+            continue;
+        }
+        let cleaned = shared.pods.expire(&shared.used(), life).and_then(|()| blobs.expire());
+        if let Err(err) = cleaned {
+            tracing::warn!(error = %err, "what nobody needs any more could not be removed");
+        }
+    }
+}
