@@ -29,9 +29,15 @@ demo: setup guestbook ## The whole market on this machine, with the guestbook de
 build: setup ## The `roadstead` program, optimised: target/release/roadstead
 	cargo build -p roadstead --release
 
-# A pod of this program needs no base image, hence no registry: the binary is static.
-guestbook: ## The demo app as a static binary
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build -p guestbook --release --target $(host)
+# The binary is static, so the image is made of nothing else and needs no registry. Its session key stays on this machine.
+guestbook: context := target/guestbook
+guestbook: env := examples/guestbook/.env
+guestbook: ## The demo app: a static binary, its image in Docker, its secret in .env
+	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' cargo build -p guestbook --release --target $(host)
+	mkdir -p $(context)/data
+	cp target/$(host)/release/guestbook $(context)/
+	docker build -q -t roadstead/guestbook -f examples/guestbook/Dockerfile $(context)
+	@test -e $(env) || (umask 077; printf 'GUESTBOOK_SESSION_KEY=%s\n' "$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" > $(env))
 
 test: setup test-contracts test-crates test-scripts ## All tests
 

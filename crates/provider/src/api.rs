@@ -126,6 +126,7 @@ impl From<EngineError> for Refusal {
             | EngineError::NotPushed(_)
             | EngineError::User { .. }
             | EngineError::NoNetwork
+            | EngineError::Firewall(_)
             | EngineError::Volume(_)
             | EngineError::Secrets(_)
             | EngineError::SecretMissing(_) => ours(err),

@@ -36,7 +36,7 @@ use tokio_util::io::ReaderStream;
 use self::spec::Place;
 use crate::{
     config::NetworkRange,
-    firewall::BRIDGE_PREFIX,
+    firewall::{self, BRIDGE_PREFIX, FirewallError},
     leases::PodKey,
     volumes::{VolumeError, Volumes},
     wire::{LogLine, LogStream},
@@ -64,6 +64,8 @@ pub(crate) enum EngineError {
     User { service: Label, user: String },
     #[error("there is no free network left for the pod")]
     NoNetwork,
+    #[error("the pod could not be fenced in")]
+    Firewall(#[from] FirewallError),
     #[error("a volume could not be made")]
     Volume(#[from] VolumeError),
     #[error("the secrets could not be laid down")]
@@ -76,11 +78,19 @@ pub(crate) enum EngineError {
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
     docker: Docker,
-    provider: Address,
+    owner: Owner,
     range: NetworkRange,
     dns: Vec<Ipv4Addr>,
     volumes: Volumes,
     secrets: PathBuf,
+}
+
+/// Whose pods they are: one engine may serve several providers, and one key several chains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) provider: Address,
+    pub(crate) chain_id: u64,
+    pub(crate) leases: Address,
 }
 
 /// What there is of one pod.
@@ -131,6 +141,13 @@ pub(crate) struct Image {
     user: String,
 }
 
+impl Owner {
+    fn labels(self) -> [(&'static str, String); 2] {
+        let market = format!("{}:{}", self.chain_id, self.leases);
+        [("roadstead.provider", self.provider.to_string()), ("roadstead.market", market)]
+    }
+}
+
 impl PodKey {
     /// What the names of all its parts begin with.
     pub(crate) fn prefix(&self) -> String {
@@ -145,27 +162,29 @@ impl PodKey {
 impl Engine {
     /// The engine at the local socket.
     pub(crate) async fn connect(
-        provider: Address,
+        owner: Owner,
         range: NetworkRange,
         dns: Vec<Ipv4Addr>,
         volumes: Volumes,
         run: &Path,
     ) -> Result<Self, DockerError> {
         let docker = Docker::connect_with_defaults()?.negotiate_version().await?;
-        Ok(Self { docker, provider, range, dns, volumes, secrets: run.join("secrets") })
+        Ok(Self { docker, owner, range, dns, volumes, secrets: run.join("secrets") })
     }
 
     fn mine(&self) -> HashMap<String, Vec<String>> {
-        HashMap::from([("label".into(), vec![format!("roadstead.provider={}", self.provider)])])
+        let labels = self.owner.labels().map(|(key, value)| format!("{key}={value}"));
+        HashMap::from([("label".into(), labels.to_vec())])
     }
 
     fn labels(&self, key: PodKey, block: u64) -> HashMap<String, String> {
-        HashMap::from([
-            ("roadstead.provider".into(), self.provider.to_string()),
-            ("roadstead.lease".into(), key.lease.to_string()),
-            ("roadstead.opening".into(), key.opening.to_string()),
-            ("roadstead.block".into(), block.to_string()),
-        ])
+        let pod = [
+            ("roadstead.lease", key.lease.to_string()),
+            ("roadstead.opening", key.opening.to_string()),
+            ("roadstead.block", block.to_string()),
+        ];
+        let labels = self.owner.labels().into_iter().chain(pod);
+        labels.map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// Everything of this provider's that is there.
@@ -197,6 +216,13 @@ impl Engine {
             found.containers.insert(service.clone(), container);
         }
         Ok(pods)
+    }
+
+    /// Whether no provider at all has a pod on this engine.
+    pub(crate) async fn is_unused(&self) -> Result<bool, EngineError> {
+        let any = HashMap::from([("label".to_owned(), vec!["roadstead.provider".to_owned()])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&any).build();
+        Ok(self.docker.list_networks(Some(options)).await?.is_empty())
     }
 
     /// Whether a container ended before the engine was last started, that is, with it.
@@ -281,6 +307,7 @@ impl Engine {
         images: &BTreeMap<Label, Image>,
     ) -> Result<(), EngineError> {
         let prefix = order.key.prefix();
+        firewall::ensure().await?;
         let base = self.network(order).await?;
         let here = self.pods().await?.remove(&order.key).unwrap_or_default();
         let mut old = Vec::new();

@@ -36,47 +36,64 @@ pub enum FirewallError {
     Refused(String, String),
 }
 
-/// Sets the rules, whole and in order, whether or not they are there already.
-pub(crate) async fn install() -> Result<(), FirewallError> {
-    let bridges = format!("{BRIDGE_PREFIX}+");
-    // Both chains may be there from before, perhaps of another provider on this machine: they are the same then.
-    let _there_already = iptables(&["-N", CHAIN]).await;
-    let _there_already = iptables(&["-N", "DOCKER-USER"]).await;
-    let answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"];
-    ensure(CHAIN, &answers).await?;
-    // Containers of one pod talk over their bridge; such packets come here only where br_netfilter is loaded.
-    ensure(CHAIN, &["-m", "physdev", "--physdev-is-bridged", "-j", "RETURN"]).await?;
-    for network in PRIVATE {
-        ensure(CHAIN, &["-d", network, "-j", "DROP"]).await?;
-    }
-    ensure_first("DOCKER-USER", &["-i", &bridges, "-j", CHAIN]).await?;
-    // To the host: answers to its own connections (ingress, health) only.
-    ensure_first("INPUT", &["-i", &bridges, "-j", "DROP"]).await?;
-    let mut host = vec!["-i", bridges.as_str()];
-    host.extend(["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"]);
-    ensure_first("INPUT", &host).await
+/// The rules as `iptables -S` prints them.
+fn rules() -> Vec<String> {
+    let known = "-m conntrack --ctstate RELATED,ESTABLISHED -j";
+    let host = [
+        format!("-A INPUT -i {BRIDGE_PREFIX}+ -j DROP"),
+        format!("-A INPUT -i {BRIDGE_PREFIX}+ {known} ACCEPT"),
+        format!("-A DOCKER-USER -i {BRIDGE_PREFIX}+ -j {CHAIN}"),
+    ];
+    let out = [
+        format!("-A {CHAIN} {known} RETURN"),
+        // Containers of one pod talk over their bridge; such packets come here only where br_netfilter is loaded.
+        format!("-A {CHAIN} -m physdev --physdev-is-bridged -j RETURN"),
+    ];
+    let private = PRIVATE.iter().map(|network| format!("-A {CHAIN} -d {network} -j DROP"));
+    host.into_iter().chain(out).chain(private).collect()
 }
 
-async fn ensure(chain: &str, rule: &[&str]) -> Result<(), FirewallError> {
-    if iptables(&[&["-C", chain], rule].concat()).await.is_err() {
-        iptables(&[&["-A", chain], rule].concat()).await?;
+/// Sets those rules that are not there: before each pod starts, because somebody else may have cleared the tables.
+pub(crate) async fn ensure() -> Result<(), FirewallError> {
+    let present = iptables(&["-S"]).await?;
+    let missing = |rule: &String| !present.lines().any(|line| line == rule);
+    let missing: Vec<String> = rules().into_iter().filter(missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for chain in [CHAIN, "DOCKER-USER"] {
+        if !present.lines().any(|line| line == format!("-N {chain}")) {
+            // Another provider on this machine may be faster.
+            let _there_by_now = iptables(&["-N", chain]).await;
+        }
+    }
+    for rule in missing {
+        // Ours come first in chains that others use too; of INPUT's two the one that lets answers through.
+        let rule = match rule.starts_with(&format!("-A {CHAIN} ")) {
+            true => rule,
+            false => rule.replacen("-A", "-I", 1),
+        };
+        iptables(&rule.split(' ').collect::<Vec<_>>()).await?;
     }
     Ok(())
 }
 
-async fn ensure_first(chain: &str, rule: &[&str]) -> Result<(), FirewallError> {
-    if iptables(&[&["-C", chain], rule].concat()).await.is_err() {
-        iptables(&[&["-I", chain], rule].concat()).await?;
+/// Takes the rules away.
+pub(crate) async fn remove() -> Result<(), FirewallError> {
+    let present = iptables(&["-S"]).await?;
+    let present = |rule: &String| present.lines().any(|line| line == rule);
+    for rule in rules().into_iter().filter(present) {
+        iptables(&rule.replacen("-A", "-D", 1).split(' ').collect::<Vec<_>>()).await?;
     }
-    Ok(())
+    iptables(&["-X", CHAIN]).await.map(drop)
 }
 
-async fn iptables(args: &[&str]) -> Result<(), FirewallError> {
+async fn iptables(args: &[&str]) -> Result<String, FirewallError> {
     // `-w`: somebody else (the engine) may hold the lock.
     let output = Command::new("iptables").arg("-w").args(args).output().await;
     let output = output.map_err(FirewallError::Missing)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(FirewallError::Refused(args.join(" "), words))

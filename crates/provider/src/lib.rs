@@ -25,4 +25,4 @@ pub use config::Config;
 pub use firewall::FirewallError;
 pub use keys::{KeyError, Keys};
 pub use register::{RegisterError, Registration, listing, register};
-pub use run::{RunError, run};
+pub use run::{PurgeError, RunError, purge, run};

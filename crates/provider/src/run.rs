@@ -12,7 +12,7 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use chain::{ReadError, Sender, abi::Registry, heads};
 use edge::Routes;
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MsFlags, mount, umount},
     sys::statfs::{TMPFS_MAGIC, statfs},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -22,7 +22,7 @@ use crate::{
     Config, Keys,
     api::{Api, router},
     blobs::Blobs,
-    engine::Engine,
+    engine::{Engine, Owner},
     firewall::{self, FirewallError},
     keys::KeyError,
     leases::Follower,
@@ -96,14 +96,13 @@ pub async fn run(
     std::fs::create_dir_all(&config.data).map_err(folder(&config.data))?;
     let keys = Keys::open(&config.data)?;
     in_memory(&config.run)?;
-    firewall::install().await?;
+    firewall::ensure().await?;
     let volumes = Volumes::open(&config.data, &config.run).map_err(folder(&config.data))?;
     let pods = Pods::open(&config.data).map_err(folder(&config.data))?;
     let blobs =
         Blobs::open(&config.data.join("blobs"), config.pushed.0).map_err(folder(&config.data))?;
     let who = sender.address();
-    let engine = Engine::connect(who, config.networks, config.dns.clone(), volumes, &config.run);
-    let engine = engine.await.map_err(RunError::Engine)?;
+    let engine = connect(&config, &sender, volumes).await?;
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
     let done = register(&sender, &config, &keys).await?;
@@ -205,6 +204,50 @@ pub async fn run(
         None => Ok(()),
         Some(part) => Err(RunError::Ended(part.unwrap_or("panicking part"))),
     }
+}
+
+async fn connect(config: &Config, sender: &Sender, volumes: Volumes) -> Result<Engine, RunError> {
+    let deployment = sender.chain().deployment();
+    let owner = Owner {
+        provider: sender.address(),
+        chain_id: deployment.chain_id,
+        leases: deployment.leases,
+    };
+    let engine =
+        Engine::connect(owner, config.networks, config.dns.clone(), volumes, &config.run).await;
+    engine.map_err(RunError::Engine)
+}
+
+/// Removes every pod of a provider that does not run, with its volumes, whatever the chain says: for a market that is
+/// thrown away as a whole.
+///
+/// # Errors
+/// When something could not be removed.
+pub async fn purge(config: &Config, sender: &Sender) -> Result<(), PurgeError> {
+    let volumes = Volumes::open(&config.data, &config.run).map_err(left)?;
+    let engine = connect(config, sender, volumes).await?;
+    for key in engine.pods().await.map_err(left)?.into_keys() {
+        engine.remove(key).await.map_err(left)?;
+    }
+    if engine.is_unused().await.map_err(left)? {
+        firewall::remove().await.map_err(left)?;
+    }
+    umount(&config.run).map_err(left)
+}
+
+fn left(err: impl std::error::Error + Send + Sync + 'static) -> PurgeError {
+    PurgeError::Left(Box::new(err))
+}
+
+/// Something that `purge` could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// The engine cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A pod, or what was around it, could not be removed.
+    #[error("not everything of the provider could be removed")]
+    Left(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
