@@ -796,6 +796,18 @@ fn unknown<T: fmt::Display>(
     }
 }
 
+/// The variables of a `.env` file, in its order, read as Compose reads it: `None` for those that only have a name.
+/// `lookup` gives what its values refer to.
+///
+/// # Errors
+/// The first line that cannot be read.
+pub fn dot_env(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, Option<String>)>, Invalid> {
+    text::env_file(text, false, lookup, &mut |_unset| ())
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, head, post, put},
 };
+use bollard::models::HealthStatusEnum;
 use futures::{StreamExt, stream::select_all};
 use protocol::lease::State as LeaseState;
 use serde::Deserialize;
@@ -22,14 +23,16 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::{
     blobs::{BlobError, Blobs},
+    causes,
     engine::{EngineError, Found},
     leases::Lease,
     quote::{QuoteError, Quoter},
     reconcile::Shared,
     session::{Sessions, SignInError, TOKEN_LIFE},
+    status::Status,
     wire::{
-        ApiError, ImageParts, Info, LeaseStatus, Nonce, QuoteRequest, QuoteResponse, ServiceStatus,
-        Session, SignIn,
+        ApiError, ImageParts, Info, LeaseStatus, Nonce, Phase, QuoteRequest, QuoteResponse,
+        ServiceStatus, Session, SignIn,
     },
 };
 
@@ -80,13 +83,13 @@ impl IntoResponse for Refusal {
 }
 
 fn told(status: StatusCode, err: impl std::error::Error + Send + Sync + 'static) -> Refusal {
-    Refusal(status, format!("{:#}", anyhow::Error::from(err)))
+    Refusal(status, causes(&err))
 }
 
 /// A fault of our own: the log has the cause, the publisher does not need it.
 fn ours(err: impl std::error::Error + Send + Sync + 'static) -> Refusal {
     let words = err.to_string();
-    tracing::warn!(error = format!("{:#}", anyhow::Error::from(err)), "a request failed");
+    tracing::warn!(error = causes(&err), "a request failed");
     Refusal(StatusCode::SERVICE_UNAVAILABLE, words)
 }
 
@@ -264,23 +267,29 @@ async fn lease(
     Path(id): Path<u64>,
 ) -> Result<Json<LeaseStatus>, Refusal> {
     let (lease, found) = own(&api, wallet, id).await?;
-    let (phase, message) = api.shared.statuses.get(lease.key);
+    let status = api.shared.statuses.get(lease.key);
+    let Status { pod, mut phase, message } =
+        status.unwrap_or(Status { pod: lease.pod, phase: Phase::Seen, message: None });
     let mut services = Vec::new();
     for (name, container) in &found.containers {
         let details = api.shared.engine.details(container).await?;
         let state = details.state.unwrap_or_default();
+        let health = state.health.and_then(|health| health.status);
+        if phase == Phase::Running && health == Some(HealthStatusEnum::UNHEALTHY) {
+            phase = Phase::Unhealthy;
+        }
         services.push(ServiceStatus {
             name: name.clone(),
             state: container.state.to_string(),
-            health: state.health.and_then(|health| health.status).map(|s| s.to_string()),
+            health: health.map(|health| health.to_string()),
             restarts: details.restart_count.unwrap_or_default().try_into().unwrap_or_default(),
         });
     }
-    let pod = api.shared.pods.get(lease.pod);
-    let hosts = pod.iter().flat_map(|pod| pod.ingress().keys());
+    let current = api.shared.pods.get(lease.pod);
+    let hosts = current.iter().flat_map(|pod| pod.ingress().keys());
     let url = &api.quoter.config.ingress_url;
     let urls = hosts.map(|host| url.replace("{host}", host.as_str())).collect();
-    Ok(Json(LeaseStatus { lease: id, phase, message, urls, services }))
+    Ok(Json(LeaseStatus { lease: id, phase, pod, message, urls, services }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,12 +5,17 @@
 //! private, link-local and metadata addresses, or to other pods. Docker's own chains isolate the bridges too; these
 //! rules hold without them.
 
+use std::{fs::File, io};
+
 use tokio::process::Command;
 
 /// What the name of every pod's bridge begins with; an interface name has at most 15 characters.
 pub(crate) const BRIDGE_PREFIX: &str = "rs";
 
 const CHAIN: &str = "ROADSTEAD";
+
+/// Goes with the machine's other locks at a restart, as the rules do.
+const LOCK: &str = "/run/lock/roadstead-firewall";
 
 /// Networks that are not the world: RFC 1918, 6598, 3927, 6890, and multicast.
 const PRIVATE: [&str; 9] = [
@@ -30,7 +35,10 @@ const PRIVATE: [&str; 9] = [
 pub enum FirewallError {
     /// The program is missing or cannot be run.
     #[error("iptables cannot be run; install it and run the provider as root")]
-    Missing(#[source] std::io::Error),
+    Missing(#[source] io::Error),
+    /// The lock that keeps two providers apart cannot be had.
+    #[error("{LOCK} cannot be locked; run the provider as root")]
+    Lock(#[source] io::Error),
     /// It refused.
     #[error("iptables {0} failed: {1}")]
     Refused(String, String),
@@ -55,6 +63,7 @@ fn rules() -> Vec<String> {
 
 /// Sets those rules that are not there: before each pod starts, because somebody else may have cleared the tables.
 pub(crate) async fn ensure() -> Result<(), FirewallError> {
+    let _alone = lock().await?;
     let present = iptables(&["-S"]).await?;
     let missing = |rule: &String| !present.lines().any(|line| line == rule);
     let missing: Vec<String> = rules().into_iter().filter(missing).collect();
@@ -63,8 +72,7 @@ pub(crate) async fn ensure() -> Result<(), FirewallError> {
     }
     for chain in [CHAIN, "DOCKER-USER"] {
         if !present.lines().any(|line| line == format!("-N {chain}")) {
-            // Another provider on this machine may be faster.
-            let _there_by_now = iptables(&["-N", chain]).await;
+            iptables(&["-N", chain]).await?;
         }
     }
     for rule in missing {
@@ -80,12 +88,27 @@ pub(crate) async fn ensure() -> Result<(), FirewallError> {
 
 /// Takes the rules away.
 pub(crate) async fn remove() -> Result<(), FirewallError> {
+    let _alone = lock().await?;
     let present = iptables(&["-S"]).await?;
-    let present = |rule: &String| present.lines().any(|line| line == rule);
-    for rule in rules().into_iter().filter(present) {
+    let ours = rules();
+    for rule in present.lines().filter(|line| ours.iter().any(|rule| rule == line)) {
         iptables(&rule.replacen("-A", "-D", 1).split(' ').collect::<Vec<_>>()).await?;
     }
-    iptables(&["-X", CHAIN]).await.map(drop)
+    if present.lines().any(|line| line == format!("-N {CHAIN}")) {
+        iptables(&["-X", CHAIN]).await?;
+    }
+    Ok(())
+}
+
+/// Held while rules are looked at and changed: several providers may do so on one machine.
+async fn lock() -> Result<File, FirewallError> {
+    let lock = || {
+        let file = File::create(LOCK)?;
+        file.lock()?;
+        Ok(file)
+    };
+    let locked = tokio::task::spawn_blocking(lock).await;
+    locked.map_err(io::Error::other).flatten().map_err(FirewallError::Lock)
 }
 
 async fn iptables(args: &[&str]) -> Result<String, FirewallError> {

@@ -26,3 +26,15 @@ pub use firewall::FirewallError;
 pub use keys::{KeyError, Keys};
 pub use register::{RegisterError, Registration, listing, register};
 pub use run::{PurgeError, RunError, purge, run};
+
+/// An error with its causes, in one line.
+fn causes(err: &dyn std::error::Error) -> String {
+    let mut line = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        line.push_str(": ");
+        line.push_str(&err.to_string());
+        cause = err.source();
+    }
+    line
+}

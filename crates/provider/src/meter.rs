@@ -8,7 +8,7 @@ use chain::abi::Payments;
 use protocol::amount::Amount;
 use tokio_util::sync::CancellationToken;
 
-use crate::{leases::Snapshot, reconcile::Shared};
+use crate::{causes, leases::Snapshot, reconcile::Shared};
 
 /// The most streams that one transaction collects from.
 const MAX_STREAMS: usize = 50;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
         match shared.sender.send(chain.deployment().payments, &call).await {
             Ok(_) => tracing::info!("collected from {} leases", leases.len()),
             Err(err) => {
-                let cause = format!("{:#}", anyhow::Error::from(err));
+                let cause = causes(&err);
                 tracing::warn!(error = cause, "nothing was collected; what is owed stays owed");
             }
         }

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    causes,
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
@@ -43,7 +44,7 @@ const IMAGE_TRIES: u32 = 3;
 const READY_POLL: Duration = Duration::from_millis(100);
 
 /// For how long a pod that is paid for already is waited for in one job.
-const READY_PATIENCE: Duration = Duration::from_secs(300);
+const READY_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A pass that read too little to decide anything.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +207,7 @@ impl Reconciler {
                 Ok(()) => (),
                 Err(err) if !failing => {
                     failing = true;
-                    let cause = format!("{:#}", anyhow::Error::from(err));
+                    let cause = causes(&err);
                     tracing::warn!(error = cause, "nothing is changed until both can be read");
                 }
                 Err(_) => (),
@@ -230,7 +231,7 @@ impl Reconciler {
                 let (count, _) = self.failures.get(&key).copied().unwrap_or((0, Instant::now()));
                 let again = Instant::now() + BACKOFF * (count + 1).min(15);
                 self.failures.insert(key, (count + 1, again));
-                let cause = format!("{:#}", anyhow::Error::from(err));
+                let cause = causes(&err);
                 tracing::warn!(lease.id = key.lease, error = cause, "lease {} waits", key.lease);
                 self.shared.statuses.note(key, cause);
             }
@@ -248,7 +249,9 @@ impl Reconciler {
             let found = pods.get(key);
             let pod = self.shared.pods.get(lease.pod).ok();
             let actual = actual(found, lease.pod, pod.as_ref());
-            self.shared.statuses.see(lease, actual == Actual::Whole, actual == Actual::Frozen);
+            // A pod that a job is still starting may be whole, and is not ready.
+            let whole = actual == Actual::Whole && !self.running.contains_key(key);
+            self.shared.statuses.see(lease, whole, actual == Actual::Frozen);
             match decide(lease, now, actual) {
                 Some(action) => self.act(lease, action, &snapshot),
                 None if lease.is_settled() && found.is_none() => settled.push(*key),
@@ -334,15 +337,17 @@ impl Shared {
             Action::Start => {
                 let started = self.start(&lease, others).await;
                 let Err(err) = started else { return self.activate(&lease, wake).await };
-                if let (State::Pending, Some(reason)) = (lease.state, fatal(&err, tries)) {
-                    let cause = format!("{:#}", anyhow::Error::from(err));
+                let fatal = fatal(&err, tries);
+                let Some(reason) = fatal else { return Err(err) };
+                let cause = causes(&err);
+                self.statuses.set(key, Phase::Failed, Some(cause.clone()));
+                if lease.state == State::Pending {
                     tracing::warn!(
                         lease.id = key.lease,
                         error = cause,
                         "lease {key} is given up: {reason}",
                         key = key.lease
                     );
-                    self.statuses.set(key, Phase::Failed, Some(cause));
                     return self.close(key, reason).await;
                 }
                 Err(err)

@@ -22,6 +22,7 @@ use crate::{
     Config, Keys,
     api::{Api, router},
     blobs::Blobs,
+    causes,
     engine::{Engine, Owner},
     firewall::{self, FirewallError},
     keys::KeyError,
@@ -232,7 +233,10 @@ pub async fn purge(config: &Config, sender: &Sender) -> Result<(), PurgeError> {
     if engine.is_unused().await.map_err(left)? {
         firewall::remove().await.map_err(left)?;
     }
-    umount(&config.run).map_err(left)
+    match is_in_memory(&config.run) {
+        true => umount(&config.run).map_err(left),
+        false => Ok(()),
+    }
 }
 
 fn left(err: impl std::error::Error + Send + Sync + 'static) -> PurgeError {
@@ -258,12 +262,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 fn in_memory(path: &Path) -> Result<(), RunError> {
     let name = path.display().to_string();
     std::fs::create_dir_all(path).map_err(|err| RunError::Folder(name.clone(), err))?;
-    if statfs(path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC) {
+    if is_in_memory(path) {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("roadstead"), path, Some("tmpfs"), flags, Some("mode=0700,size=256m"))
         .map_err(|err| RunError::Memory(name, err))
+}
+
+fn is_in_memory(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
 }
 
 /// Says every `every` that the provider is alive.
@@ -278,7 +286,7 @@ async fn heartbeat(sender: Sender, every: Duration, stop: CancellationToken) {
         }
         let registry = sender.chain().deployment().registry;
         if let Err(err) = sender.send(registry, &Registry::heartbeatCall {}).await {
-            let cause = format!("{:#}", anyhow::Error::from(err));
+            let cause = causes(&err);
             tracing::warn!(error = cause, "the heartbeat was not sent; it is tried again");
         }
     }

@@ -5,54 +5,68 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use protocol::lease::State;
+use protocol::{lease::State, pod::PodHash};
 
 use crate::{
     leases::{Lease, PodKey},
     wire::Phase,
 };
 
+/// How far one lease is.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    /// The pod that this is about.
+    pub(crate) pod: PodHash,
+    pub(crate) phase: Phase,
+    /// What went wrong last.
+    pub(crate) message: Option<String>,
+}
+
 /// The statuses of all leases.
 #[derive(Debug, Default)]
-pub(crate) struct Statuses(Mutex<HashMap<PodKey, (Phase, Option<String>)>>);
+pub(crate) struct Statuses(Mutex<HashMap<PodKey, Status>>);
 
 impl Statuses {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, (Phase, Option<String>)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, Status>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a job is at.
     pub(crate) fn set(&self, key: PodKey, phase: Phase, message: Option<String>) {
-        self.lock().insert(key, (phase, message));
+        if let Some(status) = self.lock().get_mut(&key) {
+            (status.phase, status.message) = (phase, message);
+        }
     }
 
     /// What went wrong last.
     pub(crate) fn note(&self, key: PodKey, message: String) {
-        self.lock().entry(key).or_insert((Phase::Seen, None)).1 = Some(message);
+        if let Some(status) = self.lock().get_mut(&key) {
+            status.message = Some(message);
+        }
     }
 
     /// What a pass found: it overrules what jobs said before.
     pub(crate) fn see(&self, lease: &Lease, whole: bool, frozen: bool) {
         let mut statuses = self.lock();
-        let (phase, message) = statuses.entry(lease.key).or_insert((Phase::Seen, None));
-        match lease.state {
-            State::Closed | State::None => *phase = Phase::Closed,
-            State::Active if frozen => {
-                (*phase, *message) = (Phase::Paused, Some("the account is dry: fund it".into()));
-            }
-            State::Active if whole => {
-                if *phase != Phase::Running {
-                    (*phase, *message) = (Phase::Running, None);
-                }
-            }
-            State::Active if *phase == Phase::Running => *phase = Phase::Unhealthy,
-            State::Active | State::Pending => (),
+        let new = Status { pod: lease.pod, phase: Phase::Seen, message: None };
+        let status = statuses.entry(lease.key).or_insert_with(|| new.clone());
+        if status.pod != lease.pod {
+            *status = new;
         }
+        let (phase, message) = match lease.state {
+            State::Closed | State::None if status.phase != Phase::Failed => (Phase::Closed, None),
+            State::Active if frozen => {
+                (Phase::Paused, Some("the account is dry: fund it".to_owned()))
+            }
+            State::Active if whole && status.phase != Phase::Running => (Phase::Running, None),
+            State::Closed | State::None | State::Active | State::Pending => return,
+        };
+        (status.phase, status.message) = (phase, message);
     }
 
     /// How far a lease is.
-    pub(crate) fn get(&self, key: PodKey) -> (Phase, Option<String>) {
-        self.lock().get(&key).cloned().unwrap_or((Phase::Seen, None))
+    pub(crate) fn get(&self, key: PodKey) -> Option<Status> {
+        self.lock().get(&key).cloned()
     }
 
     /// Drops a lease of which nothing is left.

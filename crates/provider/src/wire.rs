@@ -163,6 +163,8 @@ pub struct LeaseStatus {
     pub lease: u64,
     /// How far it is.
     pub phase: Phase,
+    /// The pod that this is about: after an amendment that the provider has not seen yet, the former one.
+    pub pod: PodHash,
     /// What went wrong last, if something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

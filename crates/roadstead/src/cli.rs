@@ -1,0 +1,292 @@
+//! What can be typed.
+
+use std::{convert::Infallible, path::PathBuf, str::FromStr};
+
+use alloy::primitives::Address;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use protocol::pod::MaxPrice;
+
+use crate::{account::AccountName, dev, provider};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed; standard error says why
+  2  the command line cannot be understood
+  3  the lease was opened and did not start; standard error says why
+
+What is read from the environment may also stand in $ROADSTEAD_HOME/config.toml, as rpc,
+deployment, wallet and passphrase_file. The command line wins over the environment, and the
+environment over the file.";
+
+/// Run containers on an open market, paid per second out of an escrow.
+///
+/// A first deploy: `roadstead wallet create`, `roadstead init`, `roadstead fund 10`, `roadstead deploy`.
+#[derive(Debug, Parser)]
+#[command(name = "roadstead", version, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print exact values, as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The JSON-RPC node of the chain [default: http://127.0.0.1:8545]
+    #[arg(long, global = true, env = "ROADSTEAD_RPC", value_name = "URL")]
+    pub(crate) rpc: Option<String>,
+    /// Where the contracts are [default: deployments/<chain id>.json]
+    #[arg(long, global = true, env = "ROADSTEAD_DEPLOYMENT", value_name = "FILE")]
+    pub(crate) deployment: Option<PathBuf>,
+    /// The encrypted key [default: wallet.json in the home folder]
+    #[arg(long, global = true, env = "ROADSTEAD_WALLET", value_name = "FILE")]
+    pub(crate) wallet: Option<PathBuf>,
+    /// A file with the wallet's passphrase, which is asked for otherwise
+    #[arg(long, global = true, env = "ROADSTEAD_PASSPHRASE_FILE", value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where config.toml, the wallet and the names of apps are kept [default: ~/.config/roadstead]
+    #[arg(long, global = true, env = "ROADSTEAD_HOME", value_name = "FOLDER")]
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// All verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write a commented compose.yaml to begin with
+    #[command(after_help = "Example:\n  roadstead init shop/compose.yaml")]
+    Init {
+        /// The file, which must not be there yet
+        #[arg(default_value = "compose.yaml")]
+        file: PathBuf,
+    },
+    /// Show the pod as it is understood, and what it costs at each provider
+    ///
+    /// Nothing is sent to any provider: prices are computed from the lists in the Registry. Without a chain the pod
+    /// is shown without prices.
+    #[command(after_help = "Example:\n  roadstead check compose.yaml")]
+    Check {
+        #[command(flatten)]
+        file: PodFile,
+        /// The price at this provider alone
+        #[arg(long, value_name = "ADDRESS")]
+        provider: Option<Address>,
+    },
+    /// List the providers
+    #[command(after_help = "Example:\n  roadstead providers --json | jq '.[].region'")]
+    Providers,
+    /// Ask providers for signed quotes; nothing is opened
+    #[command(after_help = "Example:\n  roadstead quote compose.yaml --max-price 0.02/h")]
+    Quote {
+        #[command(flatten)]
+        file: PodFile,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// Deploy a pod at the cheapest provider that comes into question
+    ///
+    /// Asks the providers that the file allows, checks their quotes, pushes images that were built here, opens a
+    /// lease with the cheapest and waits until it runs and is paid for.
+    #[command(
+        after_help = "Examples:\n  roadstead deploy\n  roadstead deploy shop/compose.yaml --app shop --max-price 15/mo --fund 20 --yes"
+    )]
+    Deploy {
+        #[command(flatten)]
+        file: PodFile,
+        #[command(flatten)]
+        choice: Choice,
+        /// Under which name the app is known here [default: the name of the file's folder]
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+        /// Put this many tokens into the account first
+        #[arg(long, value_name = "AMOUNT")]
+        fund: Option<String>,
+        /// Do not ask before money is spent
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List this wallet's leases
+    #[command(after_help = "Example:\n  roadstead ps --all")]
+    Ps {
+        /// Closed ones, too
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Show what a pod writes to its standard output and error
+    #[command(after_help = "Example:\n  roadstead logs shop --follow --tail 100 --service web")]
+    Logs {
+        /// The lease's number, or the app's name
+        lease: LeaseRef,
+        /// Go on as lines are written
+        #[arg(long, short)]
+        follow: bool,
+        /// Only the last lines
+        #[arg(long, short = 'n', value_name = "N")]
+        tail: Option<u32>,
+        /// Only this service
+        #[arg(long, short, value_name = "NAME")]
+        service: Option<String>,
+    },
+    /// Change a running pod in place: its volumes stay, its price may change
+    #[command(after_help = "Example:\n  roadstead update shop compose.yaml")]
+    Update {
+        /// The lease's number, or the app's name
+        lease: LeaseRef,
+        #[command(flatten)]
+        file: PodFile,
+        /// The highest price, in whole tokens per s, m, h, d or mo
+        #[arg(long, value_name = "RATE")]
+        max_price: Option<MaxPrice>,
+        /// Put this many tokens into the account first
+        #[arg(long, value_name = "AMOUNT")]
+        fund: Option<String>,
+        /// Do not ask before money is spent
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// End a lease: its pod and volumes are removed, payment stops
+    #[command(after_help = "Example:\n  roadstead down shop")]
+    Down {
+        /// The lease's number, or the app's name
+        lease: LeaseRef,
+    },
+    /// Put tokens into an account
+    #[command(after_help = "Example:\n  roadstead fund 25")]
+    Fund {
+        /// How many whole tokens, as in 12.5
+        amount: String,
+        #[command(flatten)]
+        account: Account,
+    },
+    /// Take tokens that nothing is locked for out of an account
+    #[command(after_help = "Examples:\n  roadstead withdraw 5\n  roadstead withdraw all")]
+    Withdraw {
+        /// How many whole tokens, as in 12.5; or `all`
+        amount: String,
+        #[command(flatten)]
+        account: Account,
+    },
+    /// Show this wallet's accounts: what they hold, what they spend, how long that lasts
+    #[command(after_help = "Example:\n  roadstead account --json")]
+    Account,
+    /// The wallet: an encrypted key on this machine
+    #[command(subcommand)]
+    Wallet(Wallet),
+    /// Rent out this machine
+    #[command(subcommand)]
+    Provider(provider::Verb),
+    /// Run the whole market on this machine: a private chain, the contracts, three providers, funded wallets
+    #[command(after_help = "Example:\n  roadstead dev --demo")]
+    Dev(dev::Args),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  roadstead completions bash > /etc/bash_completion.d/roadstead"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What to do with the wallet.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wallet {
+    /// Make a new key
+    #[command(after_help = "Example:\n  roadstead wallet create")]
+    Create,
+    /// Keep a key that you have; it is read from standard input, or asked for
+    #[command(after_help = "Example:\n  roadstead wallet import < key.hex")]
+    Import,
+    /// Print the wallet's address
+    #[command(after_help = "Example:\n  roadstead wallet address")]
+    Address,
+    /// Print what the wallet holds outside of its accounts
+    #[command(after_help = "Example:\n  roadstead wallet balance")]
+    Balance,
+}
+
+/// Which pod file.
+#[derive(Debug, Args)]
+pub(crate) struct PodFile {
+    /// The Compose file [default: compose.yaml, compose.yml, docker-compose.yml or docker-compose.yaml]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Which providers, at which price, on whose account.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
+    /// This provider alone
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) provider: Option<Address>,
+    /// The highest price, in whole tokens per s, m, h, d or mo: 0.02/h [default: the file's]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) max_price: Option<MaxPrice>,
+    #[command(flatten)]
+    pub(crate) account: Account,
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub(crate) struct Account {
+    /// The account's name; a wallet may have many, each funded by itself
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) account: AccountName,
+}
+
+/// A lease, as people name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LeaseRef {
+    /// By its number on the chain.
+    Number(u64),
+    /// By the app's name on this machine.
+    App(String),
+}
+
+impl FromStr for LeaseRef {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(text.parse().map_or_else(|_err| Self::App(text.to_owned()), Self::Number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        fn check(command: &clap::Command) {
+            for verb in command.get_subcommands() {
+                let example = verb
+                    .get_after_help()
+                    .is_some_and(|help| help.to_string().contains("roadstead "));
+                assert!(example || verb.has_subcommands(), "{}", verb.get_name());
+                check(verb);
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn leases_are_numbers_and_apps_are_not() {
+        assert_eq!("7".parse(), Ok(LeaseRef::Number(7)));
+        assert_eq!("shop".parse(), Ok(LeaseRef::App("shop".into())));
+        assert_eq!("7up".parse(), Ok(LeaseRef::App("7up".into())));
+    }
+}

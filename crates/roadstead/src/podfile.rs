@@ -1,0 +1,321 @@
+//! From a Compose file to a pod: its variables, its images' digests, its secrets.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use bollard::{Docker, models::ImageInspect};
+use protocol::pod::{
+    Digest, Image, ImageName, ImageRef, Label, Parsed, Pod, ResolveError, SecretSource,
+    Surroundings, Wishes, limits,
+};
+use seal::Secrets;
+use zeroize::Zeroizing;
+
+use crate::{images, output};
+
+/// What is looked for where no file is named, in the order in which Compose looks.
+const NAMES: [&str; 4] =
+    ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// A pod file, read and checked.
+#[derive(Debug)]
+pub(crate) struct PodFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What is in it.
+    pub(crate) parsed: Parsed,
+    here: Here,
+}
+
+/// A pod with all that a deploy of it needs.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The pod.
+    pub(crate) pod: Pod,
+    /// What its publisher wants of providers.
+    pub(crate) wishes: Wishes,
+    /// What its secrets are.
+    pub(crate) secrets: Secrets,
+    /// What was assumed.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The environment and the files beside the pod file.
+#[derive(Debug)]
+struct Here {
+    folder: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+impl Surroundings for Here {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.folder.join(path)).map_err(|err| err.to_string())
+    }
+}
+
+impl Here {
+    /// The environment of this process, and under it the `.env` file that Compose reads.
+    fn of(folder: PathBuf, environment: BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let path = folder.join(".env");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(err) => {
+                return Err(err).with_context(|| format!("{} cannot be read", path.display()));
+            }
+        };
+        let mut variables = environment;
+        let known = |name: &str| variables.get(name).cloned();
+        let more = protocol::pod::dot_env(&text, &known)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        // The last of several wins, and the environment over all of them.
+        let more: BTreeMap<_, _> =
+            more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        for (name, value) in more {
+            variables.entry(name).or_insert(value);
+        }
+        Ok(Self { folder, variables })
+    }
+}
+
+impl PodFile {
+    /// Reads `file`, or the one that is in the current folder.
+    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
+        let path = match file {
+            Some(path) => path.to_owned(),
+            None => {
+                NAMES.iter().map(PathBuf::from).find(|path| path.exists()).with_context(|| {
+                    format!("there is no {} here; `roadstead init` writes one", NAMES.join(", "))
+                })?
+            }
+        };
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::read_in(path, environment)
+    }
+
+    fn read_in(path: PathBuf, environment: BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let cannot = || format!("{} cannot be read", path.display());
+        let size = std::fs::metadata(&path).with_context(cannot)?.len();
+        let most = limits::FILE;
+        ensure!(size <= most as u64, "{} is larger than {most} bytes", path.display());
+        let yaml = std::fs::read_to_string(&path).with_context(cannot)?;
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let here = Here::of(folder, environment)?;
+        let parsed = Pod::from_compose(&yaml, &here)
+            .with_context(|| format!("{} cannot be deployed", path.display()))?;
+        Ok(Self { path, parsed, here })
+    }
+
+    /// The name under which its app goes where none is given: its folder's, as in Compose.
+    pub(crate) fn app(&self) -> String {
+        let folder = std::path::absolute(&self.path).ok();
+        let name = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        name.map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The pod as far as it is known without its images' digests: to be looked at, not to be hashed.
+    pub(crate) fn sketch(&self) -> anyhow::Result<Pod> {
+        let unknown: Digest = format!("sha256:{}", "0".repeat(64)).parse()?;
+        let sketch = self
+            .parsed
+            .clone()
+            .resolve(|_service, _image| anyhow::Ok(ImageRef::Pushed { id: unknown.clone() }));
+        sketch.map_err(resolve_error)
+    }
+
+    /// The pod, with the digests that its images have now.
+    pub(crate) async fn pod(&self) -> anyhow::Result<(Pod, Vec<String>)> {
+        let mut notes = self.parsed.notes().to_vec();
+        let mut found: BTreeMap<Label, ImageRef> = BTreeMap::new();
+        let docker = images::docker().await;
+        for (service, image) in self.parsed.images() {
+            if image.name.digest.is_some() {
+                continue;
+            }
+            let (image, note) = find(image, docker.as_ref())
+                .await
+                .with_context(|| format!("services.{service}.image, {}", image.name))?;
+            notes.extend(note.map(|note| format!("services.{service}.image: {note}")));
+            found.insert(service.clone(), image);
+        }
+        let pod = self.parsed.clone().resolve(|service, _image| {
+            found.get(service).cloned().context("its image was not looked for")
+        });
+        Ok((pod.map_err(resolve_error)?, notes))
+    }
+
+    /// All that a deploy needs.
+    pub(crate) async fn ready(&self) -> anyhow::Result<Ready> {
+        let secrets = self.secrets()?;
+        let (pod, notes) = self.pod().await?;
+        Ok(Ready { pod, wishes: self.parsed.wishes().clone(), secrets, notes })
+    }
+
+    fn secrets(&self) -> anyhow::Result<Secrets> {
+        let mut secrets = Secrets::default();
+        for (name, source) in self.parsed.secrets() {
+            let value = match source {
+                SecretSource::File(file) => {
+                    let path = self.here.folder.join(file);
+                    std::fs::read(&path).map(Zeroizing::new).with_context(|| {
+                        format!("secrets.{name}.file: {} cannot be read", path.display())
+                    })?
+                }
+                SecretSource::Environment(variable) => {
+                    let value = self.here.variables.get(variable).with_context(|| {
+                        format!("secrets.{name}.environment: {variable} is not set; export it, or put it into .env")
+                    })?;
+                    Zeroizing::new(value.clone().into_bytes())
+                }
+            };
+            secrets.0.insert(name.to_string(), value);
+        }
+        Ok(secrets)
+    }
+}
+
+/// What both say of an image, without the words that an anyhow chain has anyway.
+fn resolve_error(err: ResolveError<anyhow::Error>) -> anyhow::Error {
+    match err {
+        ResolveError::Image { service, image, source } => {
+            source.context(format!("services.{service}.image, {image}"))
+        }
+        ResolveError::Invalid(errors) => anyhow::Error::new(errors),
+    }
+}
+
+/// What an image is now. One that Docker has and that no registry knows was made on this machine, and is pushed; all
+/// others are asked for at their registry, whose digest the provider pulls.
+async fn find(
+    image: &Image,
+    docker: Result<&Docker, &anyhow::Error>,
+) -> anyhow::Result<(ImageRef, Option<String>)> {
+    let local = match docker {
+        Ok(docker) => images::inspect(docker, &image.name.to_string()).await,
+        Err(err) => Err(anyhow::Error::msg(output::causes(err))),
+    };
+    if image.built {
+        let local = local?.with_context(
+            || "it has `build:` and is not in Docker; build it with `docker compose build`",
+        )?;
+        return Ok((pushed(docker, &local).await?, None));
+    }
+    if let Ok(Some(local)) = &local
+        && local.repo_digests.as_ref().is_none_or(Vec::is_empty)
+    {
+        let note = "it was made on this machine and is sent to the provider".to_owned();
+        return Ok((pushed(docker, local).await?, Some(note)));
+    }
+    match (registry_digest(&image.name).await, local) {
+        (Ok(digest), _) => {
+            Ok((ImageRef::Registry { digest, reference: image.name.repository.clone() }, None))
+        }
+        // The containerd store gives every image a digest, so that only the registry tells which ones were made here.
+        (Err(_), Ok(Some(local))) if local.descriptor.is_some() => {
+            let note = "its registry does not have it; the one on this machine is sent".to_owned();
+            Ok((pushed(docker, &local).await?, Some(note)))
+        }
+        (Err(err), _) => Err(err),
+    }
+}
+
+async fn pushed(
+    docker: Result<&Docker, &anyhow::Error>,
+    image: &ImageInspect,
+) -> anyhow::Result<ImageRef> {
+    let Ok(docker) = docker else { bail!("Docker is gone") };
+    Ok(ImageRef::Pushed { id: images::config_digest(docker, image).await?.parse()? })
+}
+
+async fn registry_digest(name: &ImageName) -> anyhow::Result<Digest> {
+    let reference: oci_client::Reference = name.to_string().parse()?;
+    let registry = reference.resolve_registry().to_owned();
+    let host = registry.rsplit_once(':').map_or(registry.as_str(), |(host, _port)| host);
+    // As Docker does: a registry on this machine has no certificate.
+    let local = host == "localhost" || host.starts_with("127.");
+    let plain = if local { vec![registry.clone()] } else { Vec::new() };
+    let client = oci_client::Client::new(oci_client::client::ClientConfig {
+        protocol: oci_client::client::ClientProtocol::HttpsExcept(plain),
+        connect_timeout: Some(std::time::Duration::from_secs(10)),
+        read_timeout: Some(std::time::Duration::from_secs(20)),
+        ..Default::default()
+    });
+    let anonymous = oci_client::secrets::RegistryAuth::Anonymous;
+    let digest = client.fetch_manifest_digest(&reference, &anonymous).await.with_context(|| {
+        format!(
+            "it was not made on this machine, and {registry} does not give its digest; providers pull without a password"
+        )
+    })?;
+    Ok(digest.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn write(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn read(folder: &Path, environment: &[(&str, &str)]) -> anyhow::Result<PodFile> {
+        let pairs = environment.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        PodFile::read_in(folder.join("compose.yaml"), pairs.collect())
+    }
+
+    #[tokio::test]
+    async fn variables_and_secrets_come_from_beside_the_file() {
+        let compose = format!(
+            "services: {{ web: {{ image: 'app@{DIGEST}', environment: {{ A: '${{A}}', B: '${{B}}' }}, secrets: [key, word] }} }}\n\
+             secrets: {{ key: {{ file: ./key.bin }}, word: {{ environment: WORD }} }}"
+        );
+        let folder = write(&[
+            ("compose.yaml", &compose),
+            (".env", "A=file\nB='from file'\nB=last\nWORD=${A}fish"),
+            ("key.bin", "sword\n"),
+        ]);
+        let file = read(folder.path(), &[("A", "env")]).unwrap();
+        let ready = file.ready().await.unwrap();
+        let json = String::from_utf8(ready.pod.canonical()).unwrap();
+        assert!(json.contains(r#""A":"env""#) && json.contains(r#""B":"last""#), "{json}");
+        assert_eq!(ready.secrets.0["key"].as_slice(), b"sword\n");
+        assert_eq!(ready.secrets.0["word"].as_slice(), b"envfish");
+        assert_eq!(file.sketch().unwrap(), ready.pod);
+        let name = folder.path().file_name().unwrap().to_string_lossy();
+        assert_eq!(file.app(), name);
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() {
+        let compose = format!(
+            "services: {{ web: {{ image: 'app@{DIGEST}', secrets: [word] }} }}\n\
+             secrets: {{ word: {{ environment: WORD }} }}"
+        );
+        let folder = write(&[("compose.yaml", &compose)]);
+        let err = read(folder.path(), &[]).unwrap().secrets().unwrap_err().to_string();
+        assert!(err.contains("secrets.word") && err.contains("WORD"), "{err}");
+    }
+
+    #[test]
+    fn a_bad_file_says_which_and_where() {
+        let folder = write(&[("compose.yaml", "services: { web: { image: x, ports: [99999] } }")]);
+        let err = format!("{:#}", read(folder.path(), &[]).unwrap_err());
+        assert!(err.contains("compose.yaml") && err.contains("services.web.ports"), "{err}");
+        let err = format!("{:#}", read(&folder.path().join("gone"), &[]).unwrap_err());
+        assert!(err.contains("cannot be read"), "{err}");
+    }
+}

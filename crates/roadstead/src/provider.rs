@@ -1,0 +1,289 @@
+//! The provider's verbs.
+
+mod file;
+
+use std::path::{Path, PathBuf};
+
+use ::provider::Keys;
+use alloy::primitives::{Address, U256};
+use anyhow::{Context as _, ensure};
+use chain::{
+    Chain,
+    abi::{Erc20, IRegistry::ProviderView, Staking},
+};
+use clap::Subcommand;
+use protocol::{
+    amount::{Amount, Rate, Token, Units},
+    lease::State,
+    resources::PriceList,
+};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::file::read;
+use crate::{
+    output,
+    progress::{OnStderr, Progress, Step},
+    session::Session,
+    settings::Settings,
+    wallet,
+};
+
+/// What to do as a provider.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write a commented provider.toml to begin with
+    #[command(after_help = "Example:\n  roadstead provider init")]
+    Init {
+        /// The file, which must not be there yet
+        #[arg(default_value = "provider.toml")]
+        file: PathBuf,
+    },
+    /// List this provider in the Registry as its file says; `run` does it, too
+    #[command(after_help = "Example:\n  roadstead provider register --config provider.toml")]
+    Register {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Put tokens at stake: they back the coverage of leases
+    #[command(after_help = "Example:\n  roadstead provider bond 100")]
+    Bond {
+        /// How many whole tokens, as in 12.5
+        amount: String,
+    },
+    /// Rent out this machine: quote, run pods, collect. Pods go on running when it ends
+    #[command(after_help = "Example:\n  roadstead provider run --config provider.toml")]
+    Run {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Show the listing, the bond, and the leases with what they owe
+    #[command(after_help = "Example:\n  roadstead provider status --json")]
+    Status {
+        /// Another provider than this wallet
+        #[arg(long, value_name = "ADDRESS")]
+        provider: Option<Address>,
+    },
+}
+
+/// Which file says how to provide.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    /// The provider's configuration; `roadstead provider init` writes one
+    #[arg(long, value_name = "FILE", default_value = "provider.toml")]
+    config: PathBuf,
+}
+
+const EXAMPLE: &str = include_str!("provider/provider.toml");
+
+/// Does what was asked.
+pub(crate) async fn run(verb: &Verb, settings: &Settings) -> anyhow::Result<()> {
+    match verb {
+        Verb::Init { file } => init(file, settings),
+        Verb::Register { config } => register(&config.config, settings).await,
+        Verb::Bond { amount } => bond(amount, settings).await,
+        Verb::Run { config } => provide(&config.config, settings).await,
+        Verb::Status { provider } => status(*provider, settings).await,
+    }
+}
+
+fn init(file: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let written = std::fs::File::create_new(file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, EXAMPLE.as_bytes()));
+    let name = file.display();
+    written.with_context(|| format!("{name} cannot be written; is it there already?"))?;
+    output::show(settings.json, &serde_json::json!({ "file": file }), || {
+        format!(
+            "wrote {name}: edit it, then `roadstead provider bond 100` and `roadstead provider run`"
+        )
+    })
+}
+
+async fn session(settings: &Settings) -> anyhow::Result<Session> {
+    let chain = settings.connect().await?;
+    Ok(Session::open(chain, wallet::unlock(settings)?).await?)
+}
+
+async fn register(config: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let session = session(settings).await?;
+    let config = read(config, &session.token)?;
+    let keys = Keys::open(&config.data)?;
+    let done = ::provider::register(&session.sender, &config, &keys).await?;
+    let value = serde_json::json!({
+        "provider": session.wallet(),
+        "listed": done.listed,
+        "locker": done.locker,
+    });
+    output::show(settings.json, &value, || match done.listed {
+        true => format!("provider {} is listed at {}", session.wallet(), config.endpoint),
+        false => format!("provider {} was listed so already", session.wallet()),
+    })
+}
+
+async fn bond(amount: &str, settings: &Settings) -> anyhow::Result<()> {
+    let session = session(settings).await?;
+    let amount = Amount::parse(amount, &session.token)?;
+    ensure!(amount.0 > 0, "a bond of nothing backs nothing; name an amount such as 100");
+    stake(&session, amount, &OnStderr::new()).await?;
+    let bond = session.chain().staking().bondOf(session.wallet()).call().await?;
+    let value = serde_json::json!({
+        "provider": session.wallet(),
+        "bonded": bond.bonded.to_string(),
+        "locked": bond.locked.to_string(),
+    });
+    output::show(settings.json, &value, || {
+        format!("{} are bonded", session.show(Amount(bond.bonded)))
+    })
+}
+
+/// Bonds `amount` of the wallet's tokens.
+pub(crate) async fn stake(
+    session: &Session,
+    amount: Amount,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let deployment = session.chain().deployment();
+    let (bonder, value) = (session.wallet(), U256::from(amount.0));
+    progress.step(&Step::Sending(format!("bonds {}", session.show(amount))));
+    let approve = Erc20::approveCall { spender: deployment.staking, amount: value };
+    let sent = session.sender.send(deployment.token, &approve).await;
+    sent.map_err(|err| session.explain(err)).context("Staking could not be allowed")?;
+    let sent =
+        session.sender.send(deployment.staking, &Staking::bondCall { bonder, amount: value }).await;
+    sent.map_err(|err| session.explain(err)).context("nothing was bonded")?;
+    Ok(())
+}
+
+async fn provide(config: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let session = session(settings).await?;
+    let config = read(config, &session.token)?;
+    let stop = CancellationToken::new();
+    let (api, ingress, who) = (config.api, config.ingress, session.wallet());
+    let ready = || {
+        tracing::info!("provider {who} is ready: API on {api}, ingress on {ingress}");
+    };
+    let provider = ::provider::run(config, session.sender.clone(), stop.clone(), ready);
+    tokio::pin!(provider);
+    tokio::select! {
+        ended = &mut provider => return Ok(ended?),
+        () = crate::interrupted() => stop.cancel(),
+    }
+    tracing::info!("stopping; pods go on running");
+    Ok(provider.await?)
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    provider: Address,
+    listed: bool,
+    live: bool,
+    endpoint: String,
+    region: String,
+    prices: PriceList,
+    bonded: Amount,
+    locked: Amount,
+    unbonding: Amount,
+    /// Of all open leases together.
+    rate: Rate,
+    /// Of all leases, closed ones too, and not collected yet.
+    owed: Units,
+    leases: Vec<LeaseRow>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeaseRow {
+    lease: u64,
+    state: State,
+    payer: Address,
+    rate: Rate,
+    owed: Units,
+    coverage: Amount,
+    funded_until: u64,
+}
+
+async fn status(provider: Option<Address>, settings: &Settings) -> anyhow::Result<()> {
+    let chain = settings.connect().await?;
+    let token = chain.token().await?;
+    let who = match provider {
+        Some(who) => who,
+        None => wallet::address(&settings.wallet)?,
+    };
+    let status = read_status(&chain, who).await?;
+    let now = chain.head().await?.timestamp;
+    output::show(settings.json, &status, || describe(&status, &token, now))
+}
+
+async fn read_status(chain: &Chain, who: Address) -> anyhow::Result<Status> {
+    let view: ProviderView = chain.registry().listingOf(who).call().await?;
+    let bond = chain.staking().bondOf(who).call().await?;
+    let head = chain.head().await?.number;
+    let openings = chain.openings(Some(who), None, chain.deployment().block, head).await?;
+    let ids: Vec<u64> = openings.iter().map(|opening| opening.lease).collect();
+    let mut leases = Vec::new();
+    for (id, lease) in ids.iter().zip(chain.lease_views(&ids, None).await?) {
+        leases.push(LeaseRow {
+            lease: *id,
+            state: State::try_from(lease.lease.state)?,
+            payer: lease.payer,
+            rate: Rate(lease.rate),
+            owed: Units(lease.owed),
+            coverage: Amount(lease.coverage),
+            funded_until: lease.fundedUntil.to(),
+        });
+    }
+    let owed = leases.iter().map(|row| row.owed.0).sum();
+    leases.retain(|row| matches!(row.state, State::Pending | State::Active));
+    let rate = leases.iter().map(|row| row.rate.0).sum();
+    Ok(Status {
+        provider: who,
+        listed: view.listed,
+        live: view.live,
+        prices: crate::market::price_list(&view),
+        endpoint: view.listing.endpoint,
+        region: view.listing.region,
+        bonded: Amount(bond.bonded),
+        locked: Amount(bond.locked),
+        unbonding: Amount(bond.unbonding),
+        rate: Rate(rate),
+        owed: Units(owed),
+        leases,
+    })
+}
+
+fn describe(status: &Status, token: &Token, now: u64) -> String {
+    let show = |amount: Amount| format!("{} {}", amount.display(token), token.symbol);
+    let listed = match (status.listed, status.live) {
+        (false, _) => "not listed; `roadstead provider run` lists it".to_owned(),
+        (true, live) => format!(
+            "{} in {}, {}",
+            output::tame(&status.endpoint),
+            output::tame(&status.region),
+            if live { "live" } else { "not heard of lately" }
+        ),
+    };
+    let mut lines = vec![
+        format!("provider {}", status.provider),
+        format!("listing  {listed}"),
+        format!("bond     {}, of which {} are locked", show(status.bonded), show(status.locked)),
+        format!("earning  {}", output::price(status.rate, token)),
+        format!("owed     {}", show(status.owed.collectable())),
+    ];
+    if !status.leases.is_empty() {
+        let rows = status.leases.iter().map(|row| {
+            vec![
+                row.lease.to_string(),
+                row.state.to_string(),
+                output::short(row.payer),
+                row.rate.per_hour(token),
+                row.owed.collectable().display(token),
+                output::runway(row.funded_until.try_into().unwrap_or_default(), now),
+            ]
+        });
+        lines.push(String::new());
+        let header = ["LEASE", "STATE", "PAYER", "RATE", "OWED", "RUNWAY"];
+        lines.push(output::table(&header, rows));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,265 @@
+//! provider.toml.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ::provider::config::{Config, NetworkRange, Terms};
+use anyhow::{Context as _, ensure};
+use protocol::{
+    amount::{Amount, Rate, Token},
+    resources::{Bytes, Cpu, PriceList, Resources},
+};
+use serde::Deserialize;
+
+/// How many MiB a GiB has, and how many thousandths a processor: the file has prices for the larger of each.
+const PARTS: (u128, u128) = (1_024, 1_000);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    region: String,
+    endpoint: String,
+    ingress_url: String,
+    data: PathBuf,
+    run: PathBuf,
+    listen: Listen,
+    capacity: Capacity,
+    prices: Prices,
+    #[serde(default)]
+    terms: TermsTable,
+    #[serde(default)]
+    engine: EngineTable,
+    #[serde(default)]
+    chain: ChainTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listen {
+    api: SocketAddr,
+    ingress: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Capacity {
+    cpu: String,
+    memory: String,
+    storage: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prices {
+    cpu: String,
+    memory: String,
+    storage: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TermsTable {
+    quote_life: Option<u32>,
+    lock: Option<u32>,
+    start_within: Option<u32>,
+    notice: Option<u32>,
+    response: Option<u32>,
+    grace: Option<u32>,
+    full: Option<u32>,
+    max_coverage: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EngineTable {
+    networks: String,
+    dns: Vec<Ipv4Addr>,
+    pushed: String,
+}
+
+impl Default for EngineTable {
+    fn default() -> Self {
+        Self {
+            networks: "10.213.0.0/16".into(),
+            dns: vec![Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)],
+            pushed: "20Gi".into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ChainTable {
+    confirmations: u64,
+    poll_ms: u64,
+    collect_above: String,
+    collect_every_s: u64,
+}
+
+impl Default for ChainTable {
+    fn default() -> Self {
+        Self {
+            confirmations: 12,
+            poll_ms: 1_000,
+            collect_above: "0.10".into(),
+            collect_every_s: 3_600,
+        }
+    }
+}
+
+/// Reads a provider's file. What it says of money is in whole `token`s.
+pub(crate) fn read(path: &Path, token: &Token) -> anyhow::Result<Config> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "{name} cannot be read; `roadstead provider init` writes one, --config names another"
+        )
+    })?;
+    parse(&text, token).with_context(|| format!("{name} is wrong"))
+}
+
+fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
+    let file: File = toml::from_str(text)?;
+    let rate = |key: &'static str, text: &str, parts: u128| {
+        // Rounded down: the provider takes it out.
+        let rate = Rate::parse(text, token).with_context(|| format!("prices.{key}"))?;
+        anyhow::Ok(Rate(rate.0 / parts))
+    };
+    let amount = |key: &'static str, text: &str| Amount::parse(text, token).context(key);
+    let prices = PriceList {
+        cpu: rate("cpu", &file.prices.cpu, PARTS.1)?,
+        memory: rate("memory", &file.prices.memory, PARTS.0)?,
+        storage: rate("storage", &file.prices.storage, PARTS.0)?,
+    };
+    let capacity = Resources {
+        cpu: file.capacity.cpu.parse::<Cpu>().context("capacity.cpu")?,
+        memory: file.capacity.memory.parse::<Bytes>().context("capacity.memory")?,
+        storage: file.capacity.storage.parse::<Bytes>().context("capacity.storage")?,
+    };
+    ensure!(
+        file.endpoint.starts_with("https://"),
+        "endpoint: {:?} is not an HTTPS address such as https://provider.example.org:8443",
+        file.endpoint
+    );
+    ensure!(
+        file.ingress_url.contains("{host}"),
+        "ingress_url: {:?} does not say where the host goes; write for instance http://{{host}}:8080",
+        file.ingress_url
+    );
+    ensure!(file.chain.poll_ms > 0, "chain.poll_ms: 0 is no time between two looks");
+    ensure!(
+        file.chain.collect_every_s > 0,
+        "chain.collect_every_s: 0 is no time between two looks"
+    );
+    Ok(Config {
+        data: file.data,
+        run: file.run,
+        api: file.listen.api,
+        endpoint: file.endpoint,
+        ingress: file.listen.ingress,
+        ingress_url: file.ingress_url,
+        region: file.region,
+        prices,
+        capacity,
+        terms: terms(&file.terms, &amount)?,
+        pushed: file.engine.pushed.parse().context("engine.pushed")?,
+        networks: networks(&file.engine.networks)?,
+        dns: file.engine.dns,
+        confirmations: file.chain.confirmations,
+        poll: Duration::from_millis(file.chain.poll_ms),
+        collect_above: amount("chain.collect_above", &file.chain.collect_above)?,
+        collect_every: Duration::from_secs(file.chain.collect_every_s),
+    })
+}
+
+fn terms(
+    table: &TermsTable,
+    amount: &dyn Fn(&'static str, &str) -> anyhow::Result<Amount>,
+) -> anyhow::Result<Terms> {
+    let default = Terms::default();
+    let terms = Terms {
+        quote_life: table.quote_life.unwrap_or(default.quote_life),
+        lock: table.lock.unwrap_or(default.lock),
+        start_within: table.start_within.unwrap_or(default.start_within),
+        notice: table.notice.unwrap_or(default.notice),
+        response: table.response.unwrap_or(default.response),
+        grace: table.grace.unwrap_or(default.grace),
+        full: table.full.unwrap_or(default.full),
+        max_coverage: match &table.max_coverage {
+            Some(text) => amount("terms.max_coverage", text)?,
+            None => default.max_coverage,
+        },
+    };
+    // What the contract's type holds.
+    const MOST: u32 = (1 << 24) - 1;
+    for (key, value) in [
+        ("start_within", terms.start_within),
+        ("notice", terms.notice),
+        ("response", terms.response),
+        ("grace", terms.grace),
+        ("full", terms.full),
+    ] {
+        ensure!(value <= MOST, "terms.{key}: {value} s is too long; write at most {MOST}");
+    }
+    ensure!(
+        terms.grace < terms.full,
+        "terms.grace: {} s has to be below terms.full, which is {} s",
+        terms.grace,
+        terms.full
+    );
+    Ok(terms)
+}
+
+fn networks(text: &str) -> anyhow::Result<NetworkRange> {
+    let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
+    match base.map(|base| base.octets()) {
+        Some([a, b, 0, 0]) => Ok(NetworkRange([a, b])),
+        _other => anyhow::bail!("engine.networks: {text:?} is not a network such as 10.213.0.0/16"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> Token {
+        Token { symbol: "USD".into(), decimals: 6 }
+    }
+
+    #[test]
+    fn the_example_says_what_the_defaults_are() {
+        let config = parse(super::super::EXAMPLE, &token()).unwrap();
+        assert_eq!(config.terms, Terms::default());
+        assert_eq!(config.networks, NetworkRange::default());
+        assert_eq!(config.capacity.cpu, Cpu(2_000));
+        // 0.01/h for a processor is 2,777,777,777 units per second.
+        assert_eq!(config.prices.cpu, Rate(2_777_777));
+        let short: String = super::super::EXAMPLE.split("# All that follows").take(1).collect();
+        let without = parse(&short, &token()).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{without:?}"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |from: &str, to: &str, wanted: &[&str]| {
+            let text = super::super::EXAMPLE.replacen(from, to, 1);
+            assert_ne!(text, super::super::EXAMPLE, "{from} is not in the example");
+            let err = format!("{:#}", parse(&text, &token()).unwrap_err());
+            for part in wanted {
+                assert!(err.contains(part), "{err}");
+            }
+        };
+        check("region", "regoin", &["regoin"]);
+        check("\"0.01/h\"", "\"0.01\"", &["prices.cpu", "0.01", "0.02/h"]);
+        check("\"4Gi\"", "\"4 tons\"", &["capacity.memory", "4 tons"]);
+        check("https://provider", "http://provider", &["endpoint", "HTTPS"]);
+        check("{host}", "host", &["ingress_url"]);
+        check("10.213.0.0/16", "10.213.0.0/24", &["engine.networks", "10.213.0.0/24"]);
+        check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
+        check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);
+        check("poll_ms = 1000", "poll_ms = 0", &["chain.poll_ms"]);
+    }
+}

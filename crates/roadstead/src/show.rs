@@ -1,0 +1,635 @@
+//! What is there: pods as they are understood, providers, leases, logs, accounts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    time::Duration,
+};
+
+use ::provider::wire::{Info, LeaseStatus, LogStream, Phase};
+use alloy::primitives::{Address, B256};
+use anyhow::{Context as _, ensure};
+use chain::{Chain, Opening, abi::ILeases::LeaseView};
+use futures::future::join_all;
+use protocol::{
+    amount::{Amount, Rate, Token, Units},
+    lease::{CloseReason, State as LeaseState},
+    pod::{ImageRef, Pod},
+    resources::Resources,
+};
+use serde::Serialize;
+
+use crate::{
+    account::AccountName,
+    cli::LeaseRef,
+    client::{Client, Endpoint},
+    deploy,
+    market::{self, Offer},
+    money::{self, Funds},
+    output::{causes, price, print, runway, short, show, span, table, tame},
+    podfile::PodFile,
+    session::Session,
+    settings::Settings,
+    state::State,
+    wallet,
+};
+
+/// How long a provider may take to say how a lease is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `roadstead check`.
+pub(crate) async fn check(
+    settings: &Settings,
+    file: Option<&Path>,
+    only: Option<Address>,
+) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Checked<'a> {
+        hash: Option<String>,
+        unresolved: Option<String>,
+        pod: &'a Pod,
+        resources: Resources,
+        secrets: Vec<String>,
+        notes: &'a [String],
+        prices: Option<&'a [Priced]>,
+    }
+    let file = PodFile::read(file)?;
+    let sketch = file.sketch()?;
+    let (pod, notes, unresolved) = match file.pod().await {
+        Ok((pod, notes)) => (Some(pod), notes, None),
+        Err(err) => (None, file.parsed.notes().to_vec(), Some(causes(&err))),
+    };
+    let shown = pod.as_ref().unwrap_or(&sketch);
+    let prices = match settings.connect().await {
+        Ok(chain) => Ok(prices(&chain, &shown.resources(), only).await?),
+        Err(err) => Err(causes(&err)),
+    };
+    let value = Checked {
+        hash: pod.as_ref().map(|pod| pod.hash().to_string()),
+        unresolved: unresolved.clone(),
+        pod: shown,
+        resources: shown.resources(),
+        secrets: shown.secrets().into_iter().map(ToString::to_string).collect(),
+        notes: &notes,
+        prices: prices.as_ref().ok().map(|(prices, _token)| prices.as_slice()),
+    };
+    show(settings.json, &value, || {
+        let mut text = describe(shown, &file, pod.is_some());
+        match (&pod, &unresolved) {
+            (Some(pod), _) => text.push_str(&format!("\nhash: {}\n", pod.hash())),
+            (None, Some(why)) => text.push_str(&format!("\nhash: not known yet; {why}\n")),
+            (None, None) => (),
+        }
+        for note in &notes {
+            text.push_str(&format!("note: {note}\n"));
+        }
+        text.push('\n');
+        match &prices {
+            Ok((prices, _token)) if prices.is_empty() => text.push_str("no provider is listed yet"),
+            Ok((prices, token)) => text.push_str(&price_table(prices, token)),
+            Err(why) => text.push_str(&format!("no price could be had: {why}")),
+        }
+        text
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Priced {
+    provider: Address,
+    region: String,
+    live: bool,
+    /// Units per second.
+    rate: Option<Rate>,
+}
+
+async fn prices(
+    chain: &Chain,
+    wanted: &Resources,
+    only: Option<Address>,
+) -> anyhow::Result<(Vec<Priced>, Token)> {
+    let mut providers = chain.providers().await?;
+    if let Some(only) = only {
+        providers.retain(|address, _view| *address == only);
+        ensure!(!providers.is_empty(), "{only} is not listed as a provider");
+    }
+    let mut prices: Vec<_> = providers
+        .into_iter()
+        .map(|(provider, view)| Priced {
+            provider,
+            rate: market::list_price(&view, wanted).ok(),
+            region: tame(&view.listing.region),
+            live: view.live,
+        })
+        .collect();
+    prices.sort_by_key(|priced| (!priced.live, priced.rate, priced.provider));
+    Ok((prices, chain.token().await?))
+}
+
+fn price_table(prices: &[Priced], token: &Token) -> String {
+    let rows = prices.iter().map(|priced| {
+        let shown =
+            priced.rate.map_or_else(|| "beyond all bounds".into(), |rate| price(rate, token));
+        let live = if priced.live { "" } else { "not heard of lately" };
+        vec![priced.provider.to_string(), priced.region.clone(), shown, live.into()]
+    });
+    table(&["PROVIDER", "REGION", "LIST PRICE", ""], rows)
+}
+
+/// A pod in words.
+fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
+    let services = pod.services().iter().map(|(name, service)| {
+        let limits = &service.limits;
+        let image = match &service.image {
+            ImageRef::Registry { digest, reference } => format!("{reference}@{digest}"),
+            ImageRef::Pushed { id } if resolved => format!("{id} (pushed)"),
+            ImageRef::Pushed { .. } => file
+                .parsed
+                .images()
+                .get(name)
+                .map_or_else(String::new, |image| image.name.to_string()),
+        };
+        let ports: Vec<_> = service.ports.iter().map(ToString::to_string).collect();
+        let mounts: Vec<_> =
+            service.volumes.iter().map(|(at, mount)| format!("{}:{at}", mount.source)).collect();
+        let mut row = vec![name.to_string(), image];
+        row.extend([limits.cpu.to_string(), limits.memory.to_string()]);
+        row.extend([ports.join(" "), mounts.join(" ")]);
+        row
+    });
+    let mut text = table(&["SERVICE", "IMAGE", "CPU", "MEMORY", "PORTS", "VOLUMES"], services);
+    text.push('\n');
+    for (name, volume) in pod.volumes() {
+        text.push_str(&format!("\nvolume {name}: {}", volume.size));
+    }
+    for secret in pod.secrets() {
+        text.push_str(&format!("\nsecret {secret}: sealed to the provider at deploy"));
+    }
+    for (host, target) in pod.ingress() {
+        text.push_str(&format!("\ningress {host}: {}:{}", target.service, target.port));
+    }
+    text.push_str(&format!("\nin all: {}", pod.resources()));
+    text
+}
+
+/// `roadstead providers`.
+pub(crate) async fn providers(settings: &Settings) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Provider {
+        provider: Address,
+        region: String,
+        endpoint: String,
+        live: bool,
+        version: u64,
+        seen_at: u64,
+        /// Units per second for a millicore, a MiB of memory and a MiB of storage.
+        prices: protocol::resources::PriceList,
+        /// Of the bond, in base units.
+        free_bond: Amount,
+        info: Option<Info>,
+    }
+    let chain = settings.connect().await?;
+    let token = chain.token().await?;
+    let now = chain.head().await?.timestamp;
+    let providers = join_all(chain.providers().await?.into_iter().map(async |(address, view)| {
+        let bond = chain.staking().bondOf(address).call().await?;
+        let info = async { Endpoint::new(address, &view.listing).ok()?.info().await.ok() };
+        let info = tokio::time::timeout(PATIENCE, info).await.ok().flatten();
+        anyhow::Ok(Provider {
+            provider: address,
+            region: tame(&view.listing.region),
+            endpoint: tame(&view.listing.endpoint),
+            live: view.live,
+            version: view.version,
+            seen_at: view.seenAt.to(),
+            prices: market::price_list(&view),
+            free_bond: Amount(bond.bonded.saturating_sub(bond.locked)),
+            info,
+        })
+    }))
+    .await;
+    let providers: Vec<_> = providers.into_iter().collect::<anyhow::Result<_>>()?;
+    show(settings.json, &providers, || {
+        if providers.is_empty() {
+            return "no provider is listed on this chain yet".into();
+        }
+        let rows = providers.iter().map(|p| {
+            let hour = |rate: Rate, times: u64| {
+                rate.times(times).map_or_else(|| "?".into(), |units| Rate(units.0).per_hour(&token))
+            };
+            let state = match (&p.info, p.live) {
+                (Some(info), true) => format!("{} free", info.free),
+                (None, true) => "unreachable".into(),
+                (_, false) => format!("last heard of {} ago", span(now.saturating_sub(p.seen_at))),
+            };
+            vec![
+                p.provider.to_string(),
+                p.region.clone(),
+                hour(p.prices.cpu, 1_000),
+                hour(p.prices.memory, 1_024),
+                hour(p.prices.storage, 1_024),
+                p.free_bond.display(&token),
+                state,
+            ]
+        });
+        table(&["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE", "FREE BOND", ""], rows)
+    })
+}
+
+/// What `roadstead quote` prints: the offers, the cheapest first.
+pub(crate) fn offers(
+    settings: &Settings,
+    session: &Session,
+    offers: &[Offer],
+) -> anyhow::Result<()> {
+    let responses: Vec<_> = offers.iter().map(|offer| &offer.response).collect();
+    show(settings.json, &responses, || {
+        let token = &session.token;
+        let rows = offers.iter().map(|offer| {
+            let (quote, parts) = (&offer.response.quote, &offer.response.price);
+            let hour = |rate: Rate| rate.per_hour(token);
+            vec![
+                quote.provider.to_string(),
+                tame(&offer.view.listing.region),
+                price(offer.response.rate(), token),
+                hour(parts.cpu),
+                hour(parts.memory),
+                hour(parts.storage),
+                span(quote.lock.into()),
+                Amount(quote.coverage).display(token),
+            ]
+        });
+        let header =
+            ["PROVIDER", "REGION", "PRICE", "CPU", "MEMORY", "STORAGE", "LOCK", "COVERAGE"];
+        table(&header, rows)
+    })
+}
+
+/// The wallet's accounts by id: those that were funded, and those that have a name here.
+pub(crate) async fn accounts(
+    chain: &Chain,
+    owner: Address,
+    state: &State,
+) -> anyhow::Result<BTreeMap<B256, AccountName>> {
+    let names: BTreeSet<AccountName> = state.accounts();
+    let funded = chain.accounts_of(owner).await?;
+    let funded = funded.into_iter().map(|(id, salt)| (id, AccountName::of_salt(salt, &names)));
+    let mut accounts: BTreeMap<_, _> = funded.collect();
+    for name in &names {
+        accounts.entry(name.id(owner)).or_insert_with(|| name.clone());
+    }
+    Ok(accounts)
+}
+
+/// A lease in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    lease: u64,
+    app: Option<String>,
+    state: LeaseState,
+    /// What the provider says.
+    phase: Option<Phase>,
+    message: Option<String>,
+    reachable: bool,
+    provider: Address,
+    account: AccountId,
+    slot: u32,
+    /// Units per second.
+    rate: Rate,
+    activated_at: u64,
+    ended_at: u64,
+    funded_until: u64,
+    close_reason: Option<CloseReason>,
+    urls: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(transparent)]
+struct AccountId(B256);
+
+/// `roadstead ps`.
+pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
+    let chain = settings.connect().await?;
+    let wallet = wallet::address(&settings.wallet)?;
+    let state = State::read(&settings.home, chain.deployment())?;
+    let token = chain.token().await?;
+    let head = chain.head().await?;
+    let mut openings: Vec<Opening> = Vec::new();
+    for account in accounts(&chain, wallet, &state).await?.keys() {
+        let from = chain.deployment().block;
+        openings.extend(chain.openings(None, Some(*account), from, head.number).await?);
+    }
+    openings.sort_by_key(|opening| opening.lease);
+    let ids: Vec<u64> = openings.iter().map(|opening| opening.lease).collect();
+    let views = chain.lease_views(&ids, None).await?;
+    let leases: Vec<(&Opening, &LeaseView, LeaseState)> = openings
+        .iter()
+        .zip(&views)
+        .map(|(opening, view)| anyhow::Ok((opening, view, view.lease.state.try_into()?)))
+        .filter(|lease| {
+            let open = |state| matches!(state, LeaseState::Pending | LeaseState::Active);
+            lease.as_ref().map_or(true, |(_, _, state)| all || open(*state))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let open = leases.iter().any(|(_, _, state)| *state != LeaseState::Closed);
+    // Without the passphrase at hand, the chain's half is shown.
+    let session = match open && wallet::can_unlock(settings) {
+        true => Some(Session::open(chain.clone(), wallet::unlock(settings)?).await?),
+        false => None,
+    };
+    let rows = leases.into_iter().map(async |(opening, view, lease_state)| {
+        let ask = session.as_ref().filter(|_| lease_state != LeaseState::Closed);
+        let status = match ask {
+            Some(session) => status(session, view.provider, opening.lease).await,
+            None => None,
+        };
+        let close_reason = match lease_state {
+            LeaseState::Closed => chain.closing(opening.lease).await?,
+            LeaseState::None | LeaseState::Pending | LeaseState::Active => None,
+        };
+        let close_reason = close_reason.and_then(|(event, _block)| event.reason.try_into().ok());
+        let rate = if view.rate == 0 { opening.quote.rate } else { view.rate };
+        anyhow::Ok(Listed {
+            lease: opening.lease,
+            app: state.app_of(opening.lease).map(str::to_owned),
+            state: lease_state,
+            phase: status.as_ref().map(|status| status.phase),
+            message: status.as_ref().and_then(|status| status.message.as_deref()).map(tame),
+            reachable: status.is_some(),
+            provider: view.provider,
+            account: AccountId(opening.account),
+            slot: opening.slot,
+            rate: Rate(rate),
+            activated_at: view.lease.activatedAt.to(),
+            ended_at: view.lease.endsAt.to(),
+            funded_until: view.fundedUntil.to(),
+            close_reason,
+            urls: status.map(|status| status.urls).unwrap_or_default(),
+        })
+    });
+    let rows: Vec<Listed> = join_all(rows).await.into_iter().collect::<anyhow::Result<_>>()?;
+    let asked = session.is_some();
+    show(settings.json, &rows, || ps_table(&rows, &token, head.timestamp, asked, all))
+}
+
+/// What the provider of a lease says; nothing where it cannot be reached.
+async fn status(session: &Session, provider: Address, lease: u64) -> Option<LeaseStatus> {
+    let ask = async {
+        let (client, _view) = deploy::provider_of(session, provider).await?;
+        anyhow::Ok(client.status(lease).await?)
+    };
+    match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(status)) => Some(status),
+        Ok(Err(err)) => {
+            tracing::debug!(error = causes(&err), "{provider} does not say how lease {lease} is");
+            None
+        }
+        Err(_late) => None,
+    }
+}
+
+fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) -> String {
+    if rows.is_empty() {
+        return match all {
+            true => "this wallet never had a lease here".into(),
+            false => "nothing is deployed; `roadstead ps --all` shows what was".into(),
+        };
+    }
+    let lines = rows.iter().map(|row| {
+        let closed = row.state == LeaseState::Closed;
+        let phase = row.phase.and_then(|phase| serde_json::to_value(phase).ok());
+        let state = match phase.as_ref().and_then(|phase| phase.as_str()) {
+            Some(phase) => format!("{}, {phase}", row.state),
+            None if closed || !asked => row.state.to_string(),
+            None => format!("{}, unreachable", row.state),
+        };
+        let ago = |then: u64| match then {
+            0 => "-".to_owned(),
+            then => format!("{} ago", span(now.saturating_sub(then))),
+        };
+        let runs = match (closed, row.close_reason) {
+            (true, reason) => reason.map_or_else(String::new, |reason| reason.to_string()),
+            (false, _) => runway(alloy::primitives::aliases::U40::from(row.funded_until), now),
+        };
+        vec![
+            row.lease.to_string(),
+            row.app.clone().unwrap_or_default(),
+            state,
+            short(row.provider),
+            row.rate.per_hour(token),
+            ago(if closed { row.ended_at } else { row.activated_at }),
+            runs,
+            row.message.clone().unwrap_or_else(|| {
+                row.urls.iter().map(|url| tame(url)).collect::<Vec<_>>().join(" ")
+            }),
+        ]
+    });
+    table(&["LEASE", "APP", "STATE", "PROVIDER", "PRICE", "SINCE", "RUNWAY", "WHERE"], lines)
+}
+
+/// `roadstead logs`.
+pub(crate) async fn logs(
+    settings: &Settings,
+    session: &Session,
+    lease: &LeaseRef,
+    service: Option<&str>,
+    follow: bool,
+    tail: Option<u32>,
+) -> anyhow::Result<()> {
+    let id = State::read(&settings.home, session.chain().deployment())?.resolve(lease)?;
+    let view = deploy::own(session, id).await?;
+    let (client, _view): (Client, _) = deploy::provider_of(session, view.provider).await?;
+    let mut lines = client
+        .logs(id, service, follow, tail)
+        .await
+        .with_context(|| format!("the logs of lease {id} cannot be read"))?;
+    while let Some(line) = lines.next().await? {
+        if settings.json {
+            print(&serde_json::to_string(&line)?)?;
+            continue;
+        }
+        // A pod's own colours are its publisher's to see; only the line is bounded.
+        let text = match service {
+            Some(_) => line.line,
+            None => format!("{} | {}", tame(&line.service), line.line),
+        };
+        match line.stream {
+            LogStream::Stdout => print(&text)?,
+            LogStream::Stderr => eprintln!("{text}"),
+        }
+    }
+    Ok(())
+}
+
+/// `roadstead account`.
+pub(crate) async fn account(settings: &Settings) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shown {
+        name: String,
+        account: B256,
+        /// In units, as all that follow.
+        free: Units,
+        lockup: Units,
+        rate: Rate,
+        owed: Units,
+        funded_until: u64,
+        /// Leases that are open.
+        leases: Vec<u64>,
+    }
+    let chain = settings.connect().await?;
+    let owner = wallet::address(&settings.wallet)?;
+    let state = State::read(&settings.home, chain.deployment())?;
+    let token = chain.token().await?;
+    let head = chain.head().await?;
+    let mut shown = Vec::new();
+    for (id, name) in accounts(&chain, owner, &state).await? {
+        let funds =
+            Funds { account: chain.payments().account(id).call().await?, now: head.timestamp };
+        // One that was named here and never funded is not there yet.
+        if funds.account.owner.is_zero() {
+            continue;
+        }
+        let openings =
+            chain.openings(None, Some(id), chain.deployment().block, head.number).await?;
+        let ids: Vec<u64> = openings.iter().map(|opening| opening.lease).collect();
+        let views = chain.lease_views(&ids, None).await?;
+        let owed = views.iter().fold(0_u128, |sum, view| sum.saturating_add(view.owed));
+        let open = ids.into_iter().zip(&views);
+        let open = open.filter(|(_, view)| view.lease.state != LeaseState::Closed as u8);
+        shown.push((
+            Shown {
+                name: name.to_string(),
+                account: id,
+                free: Units(funds.account.free),
+                lockup: Units(funds.account.lockup),
+                rate: Rate(funds.account.rate),
+                owed: Units(owed),
+                funded_until: funds.account.fundedUntil.to(),
+                leases: open.map(|(id, _view)| id).collect(),
+            },
+            funds,
+        ));
+    }
+    let values: Vec<_> = shown.iter().map(|(shown, _funds)| shown).collect();
+    show(settings.json, &values, || {
+        if shown.is_empty() {
+            return format!("wallet {owner} has no account yet; `roadstead fund AMOUNT` makes one");
+        }
+        let tokens = |units: Units| units.collectable().display(&token);
+        let rows = shown.iter().map(|(account, funds)| {
+            let leases: Vec<_> = account.leases.iter().map(ToString::to_string).collect();
+            vec![
+                account.name.clone(),
+                tokens(account.free),
+                tokens(account.lockup),
+                account.rate.per_hour(&token),
+                runway(funds.account.fundedUntil, funds.now),
+                tokens(account.owed),
+                leases.join(" "),
+            ]
+        });
+        let mut text = table(
+            &["ACCOUNT", "HOLDS", "LOCKED", "SPENDS", "RUNWAY", "TO COLLECT", "LEASES"],
+            rows,
+        );
+        // What a table has no room to say.
+        let _infallible = write!(text, "\namounts in {}", token.symbol);
+        text
+    })
+}
+
+/// What a deploy or an update ends with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deployed<'a> {
+    lease: u64,
+    app: Option<&'a str>,
+    provider: Address,
+    account: B256,
+    rate: Rate,
+    funded_until: u64,
+    urls: &'a [String],
+}
+
+/// Prints what runs now, what it costs and how long that lasts.
+pub(crate) async fn deployed(
+    settings: &Settings,
+    session: &Session,
+    opened: &deploy::Opened,
+    status: &LeaseStatus,
+    app: Option<&str>,
+) -> anyhow::Result<()> {
+    let funds = Funds::read(session, opened.account).await?;
+    let value = Deployed {
+        lease: opened.lease,
+        app,
+        provider: opened.provider,
+        account: opened.account,
+        rate: opened.rate,
+        funded_until: funds.account.fundedUntil.to(),
+        urls: &status.urls,
+    };
+    show(settings.json, &value, || {
+        let mut text = format!("lease {} runs at {}", opened.lease, opened.provider);
+        for url in &status.urls {
+            text.push_str(&format!("\n  {}", tame(url)));
+        }
+        text.push_str(&format!("\nit costs {}", price(opened.rate, &session.token)));
+        text.push_str(&format!("\nthe account holds {}", money::standing(session, &funds)));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn listed(lease: u64, state: LeaseState) -> Listed {
+        Listed {
+            lease,
+            app: Some("shop".into()),
+            state,
+            phase: Some(Phase::Running),
+            message: None,
+            reachable: true,
+            provider: Address::repeat_byte(0xab),
+            account: AccountId(B256::ZERO),
+            slot: 0,
+            rate: Rate(5_555_555_555),
+            activated_at: 1_000,
+            ended_at: 0,
+            funded_until: 1_000 + 3 * 86_400 + 4 * 3_600,
+            close_reason: None,
+            urls: vec!["http://shop.localhost:8080".into()],
+        }
+    }
+
+    #[test]
+    fn leases_are_listed_for_people() {
+        let token = Token { symbol: "USD".into(), decimals: 6 };
+        let rows = [
+            listed(7, LeaseState::Active),
+            Listed { phase: None, app: None, urls: Vec::new(), ..listed(8, LeaseState::Pending) },
+            Listed {
+                phase: None,
+                ended_at: 1_030,
+                close_reason: Some(CloseReason::PayerDone),
+                urls: Vec::new(),
+                ..listed(9, LeaseState::Closed)
+            },
+        ];
+        expect![[r#"
+            LEASE  APP   STATE                 PROVIDER       PRICE   SINCE    RUNWAY                     WHERE
+            7      shop  active, running       0xABaBaB…ABaB  0.02/h  1m ago   3d 3h of runway            http://shop.localhost:8080
+            8            pending, unreachable  0xABaBaB…ABaB  0.02/h  1m ago   3d 3h of runway
+            9      shop  closed                0xABaBaB…ABaB  0.02/h  30s ago  its payer is done with it"#]]
+        .assert_eq(&ps_table(&rows, &token, 1_060, true, true));
+        assert!(ps_table(&[], &token, 0, true, false).contains("--all"));
+    }
+}

@@ -1,0 +1,165 @@
+//! What this machine remembers: which lease an app's name stands for, and the names of accounts. All of it can be
+//! lost: leases have numbers, and the chain knows the accounts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use chain::Deployment;
+use serde::{Deserialize, Serialize};
+
+use crate::{account::AccountName, cli::LeaseRef};
+
+/// What is remembered of one deployment of the contracts.
+#[derive(Debug)]
+pub(crate) struct State {
+    path: PathBuf,
+    market: String,
+    all: BTreeMap<String, Market>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Market {
+    #[serde(default)]
+    apps: BTreeMap<String, u64>,
+    #[serde(default)]
+    accounts: BTreeSet<String>,
+}
+
+impl State {
+    /// Reads what is remembered in `home` of the market at `deployment`.
+    pub(crate) fn read(home: &Path, deployment: &Deployment) -> anyhow::Result<Self> {
+        let path = home.join("state.json");
+        let all = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| {
+                format!("{} is damaged; it only keeps names and can be removed", path.display())
+            })?,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(err) => {
+                return Err(err).with_context(|| format!("{} cannot be read", path.display()));
+            }
+        };
+        let market = format!("{}:{}", deployment.chain_id, deployment.leases);
+        Ok(Self { path, market, all })
+    }
+
+    fn market(&self) -> Option<&Market> {
+        self.all.get(&self.market)
+    }
+
+    /// The lease that `app` stands for.
+    pub(crate) fn lease_of(&self, app: &str) -> Option<u64> {
+        self.market()?.apps.get(app).copied()
+    }
+
+    /// The name of the app that runs under `lease`.
+    pub(crate) fn app_of(&self, lease: u64) -> Option<&str> {
+        let mut apps = self.market()?.apps.iter();
+        apps.find(|(_, number)| **number == lease).map(|(name, _)| name.as_str())
+    }
+
+    /// The accounts that were named here.
+    pub(crate) fn accounts(&self) -> BTreeSet<AccountName> {
+        let named = self.market().into_iter().flat_map(|market| &market.accounts);
+        let named = named.filter_map(|name| name.parse().ok());
+        named.chain([AccountName::default()]).collect()
+    }
+
+    /// The lease that a person means.
+    pub(crate) fn resolve(&self, lease: &LeaseRef) -> anyhow::Result<u64> {
+        match lease {
+            LeaseRef::Number(number) => Ok(*number),
+            LeaseRef::App(app) => self.lease_of(app).with_context(|| {
+                let known: Vec<_> =
+                    self.market().into_iter().flat_map(|market| market.apps.keys()).collect();
+                let known = match known.as_slice() {
+                    [] => "none is known here".to_owned(),
+                    names => {
+                        let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
+                        format!("known are {}", names.join(", "))
+                    }
+                };
+                format!("there is no app {app:?} ({known}); `roadstead ps` lists leases by number")
+            }),
+        }
+    }
+
+    /// Remembers that `app` runs under `lease`.
+    pub(crate) fn set_app(&mut self, app: &str, lease: u64) -> anyhow::Result<()> {
+        self.all.entry(self.market.clone()).or_default().apps.insert(app.to_owned(), lease);
+        self.write()
+    }
+
+    /// Forgets the app that ran under `lease`.
+    pub(crate) fn forget(&mut self, lease: u64) -> anyhow::Result<()> {
+        let market = self.all.entry(self.market.clone()).or_default();
+        market.apps.retain(|_name, number| *number != lease);
+        self.write()
+    }
+
+    /// Remembers the name of an account.
+    pub(crate) fn add_account(&mut self, account: &AccountName) -> anyhow::Result<()> {
+        let market = self.all.entry(self.market.clone()).or_default();
+        if market.accounts.insert(account.to_string()) { self.write() } else { Ok(()) }
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let failed = || format!("{} could not be written", self.path.display());
+        std::fs::create_dir_all(folder).with_context(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+        serde_json::to_writer_pretty(&mut file, &self.all)?;
+        file.flush().with_context(failed)?;
+        file.persist(&self.path).map_err(|err| err.error).with_context(failed)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+
+    use super::*;
+
+    fn deployment(chain_id: u64) -> Deployment {
+        let zero = Address::ZERO;
+        Deployment {
+            chain_id,
+            block: 0,
+            token: zero,
+            payments: zero,
+            staking: zero,
+            registry: zero,
+            leases: zero,
+        }
+    }
+
+    #[test]
+    fn names_are_kept_per_market() {
+        let home = tempfile::tempdir().unwrap();
+        let mut state = State::read(home.path(), &deployment(1)).unwrap();
+        state.set_app("shop", 7).unwrap();
+        state.add_account(&"shop".parse().unwrap()).unwrap();
+
+        let state = State::read(home.path(), &deployment(1)).unwrap();
+        assert_eq!(state.resolve(&LeaseRef::App("shop".into())).unwrap(), 7);
+        assert_eq!(state.app_of(7), Some("shop"));
+        assert_eq!(state.accounts().len(), 2);
+
+        let mut other = State::read(home.path(), &deployment(2)).unwrap();
+        let err = other.resolve(&LeaseRef::App("shop".into())).unwrap_err().to_string();
+        assert!(err.contains("none is known"), "{err}");
+        assert_eq!(other.accounts().len(), 1);
+        other.set_app("blog", 7).unwrap();
+        other.forget(7).unwrap();
+        assert_eq!(other.lease_of("blog"), None);
+
+        let state = State::read(home.path(), &deployment(1)).unwrap();
+        let err = state.resolve(&LeaseRef::App("blog".into())).unwrap_err().to_string();
+        assert!(err.contains("known are shop"), "{err}");
+    }
+}
