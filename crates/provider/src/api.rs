@@ -4,7 +4,7 @@
 //! image parts, both bounded, and see and do with its own leases what it likes. Of other people's leases it learns
 //! nothing, not even whether they exist.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use axum::{
@@ -24,7 +24,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::{
     blobs::{BlobError, Blobs},
     causes,
-    engine::{EngineError, Found},
+    engine::{Container, EngineError},
     leases::Lease,
     quote::{QuoteError, Quoter},
     reconcile::Shared,
@@ -143,6 +143,9 @@ impl From<SignInError> for Refusal {
     }
 }
 
+/// Containers, by service.
+type Containers = BTreeMap<String, Container>;
+
 /// A wallet that is signed in.
 struct Wallet(Address);
 
@@ -249,8 +252,8 @@ async fn load_image(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The lease, if it is the wallet's; its containers.
-async fn own(api: &Api, wallet: Address, id: u64) -> Result<(Lease, Found), Refusal> {
+/// The lease, if it is the wallet's; the containers of the pod that it runs.
+async fn own(api: &Api, wallet: Address, id: u64) -> Result<(Lease, Containers), Refusal> {
     let snapshot = api.shared.seen.borrow().clone();
     let own = |lease: &&Lease| lease.key.lease == id && lease.payer == wallet;
     let lease = snapshot.leases.values().find(own).cloned().ok_or_else(|| {
@@ -258,7 +261,8 @@ async fn own(api: &Api, wallet: Address, id: u64) -> Result<(Lease, Found), Refu
         Refusal(StatusCode::NOT_FOUND, words)
     })?;
     let found = api.shared.engine.pods().await?.remove(&lease.key).unwrap_or_default();
-    Ok((lease, found))
+    let containers = found.of(api.shared.runs.serving(&lease, &found));
+    Ok((lease, containers))
 }
 
 async fn lease(
@@ -266,12 +270,12 @@ async fn lease(
     Wallet(wallet): Wallet,
     Path(id): Path<u64>,
 ) -> Result<Json<LeaseStatus>, Refusal> {
-    let (lease, found) = own(&api, wallet, id).await?;
+    let (lease, containers) = own(&api, wallet, id).await?;
     let status = api.shared.statuses.get(lease.key);
     let Status { pod, mut phase, message } =
         status.unwrap_or(Status { pod: lease.pod, phase: Phase::Seen, message: None });
     let mut services = Vec::new();
-    for (name, container) in &found.containers {
+    for (name, container) in &containers {
         let details = api.shared.engine.details(container).await?;
         let state = details.state.unwrap_or_default();
         let health = state.health.and_then(|health| health.status);
@@ -309,8 +313,7 @@ async fn logs(
     Path(id): Path<u64>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
-    let (_, found) = own(&api, wallet, id).await?;
-    let mut containers = found.containers;
+    let (_, mut containers) = own(&api, wallet, id).await?;
     if let Some(wanted) = &query.service {
         if !containers.contains_key(wanted) {
             let known = containers.into_keys().collect::<Vec<_>>().join(", ");

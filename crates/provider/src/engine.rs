@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use alloy::primitives::{Address, B256, hex};
+use alloy::primitives::{Address, B256, hex, keccak256};
 use bollard::{
     Docker,
     errors::Error as DockerError,
@@ -47,6 +47,10 @@ const NETWORKS: u16 = 1 << 10;
 
 /// How often a network is tried for: another provider on the same engine may take a range at the same time.
 const NETWORK_TRIES: usize = 8;
+
+/// After how many crashes a starting service is given up. The engine doubles the time between two of them, so that this
+/// takes some seconds, in which what the service waits for may come up.
+const CRASHES: i64 = 6;
 
 /// Where an engine's start can be read off.
 const ENGINE_PID: &str = "/var/run/docker.pid";
@@ -98,15 +102,26 @@ pub(crate) struct Owner {
 pub(crate) struct Found {
     /// The block in which its opening was seen.
     pub(crate) block: u64,
-    /// Its containers, by service.
-    pub(crate) containers: BTreeMap<String, Container>,
+    /// Its containers, by the pod that they are of and the service: while a lease changes, two pods are there.
+    pub(crate) pods: BTreeMap<PodHash, BTreeMap<String, Container>>,
+}
+
+impl Found {
+    /// The containers of one pod.
+    pub(crate) fn of(&self, pod: PodHash) -> BTreeMap<String, Container> {
+        self.pods.get(&pod).cloned().unwrap_or_default()
+    }
+
+    /// All containers.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.pods.values().flat_map(BTreeMap::values)
+    }
 }
 
 /// One container of a pod.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     pub(crate) id: String,
-    pub(crate) pod: PodHash,
     pub(crate) state: ContainerSummaryStateEnum,
     pub(crate) ip: Option<Ipv4Addr>,
     /// Whether it ended with the engine, not by itself, and has to be started again.
@@ -156,6 +171,17 @@ impl PodKey {
 
     fn short(&self) -> String {
         hex::encode(&self.opening[..6])
+    }
+
+    /// What the names of what belongs to one of its pods begin with.
+    fn of(&self, pod: PodHash) -> String {
+        format!("{}-{}", self.prefix(), hex::encode(&pod.0[..3]))
+    }
+
+    /// The name of the bridge of one of its pods.
+    fn bridge(&self, pod: PodHash) -> String {
+        let hash = keccak256([self.opening, pod.0].concat());
+        format!("{BRIDGE_PREFIX}{}", hex::encode(&hash[..6]))
     }
 }
 
@@ -212,8 +238,9 @@ impl Engine {
                 .and_then(|networks| networks.into_values().next()?.ip_address?.parse().ok());
             let state = summary.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
             let lost = state == ContainerSummaryStateEnum::EXITED && self.is_lost(&id).await?;
-            let container = Container { id, pod: pod.unwrap_or_default(), state, ip, lost };
-            found.containers.insert(service.clone(), container);
+            let container = Container { id, state, ip, lost };
+            let pod = found.pods.entry(pod.unwrap_or_default()).or_default();
+            pod.insert(service.clone(), container);
         }
         Ok(pods)
     }
@@ -299,24 +326,18 @@ impl Engine {
         }
     }
 
-    /// Has the pod: makes what is missing, replaces what is of another pod, starts what does not run. What is right
-    /// already is left alone. `ready` is asked for each service before those that wait for its health are started.
+    /// Has the pod: makes what is missing and starts what does not run. What is right already, and what is of another
+    /// pod of the lease, is left alone.
     pub(crate) async fn run(
         &self,
         order: &Order<'_>,
         images: &BTreeMap<Label, Image>,
     ) -> Result<(), EngineError> {
         let prefix = order.key.prefix();
+        let name = order.key.of(order.hash);
         firewall::ensure().await?;
         let base = self.network(order).await?;
-        let here = self.pods().await?.remove(&order.key).unwrap_or_default();
-        let mut old = Vec::new();
-        for (name, container) in &here.containers {
-            if container.pod != order.hash || !order.pod.services().contains_key(name.as_str()) {
-                old.push(container.id.as_str());
-            }
-        }
-        self.remove_containers(&old).await?;
+        let here = self.pods().await?.remove(&order.key).unwrap_or_default().of(order.hash);
         self.volumes(order, images).await?;
         // Addresses follow the order of the names, so they stay the same as long as the pod does.
         let ips: BTreeMap<&Label, Ipv4Addr> = order
@@ -326,39 +347,38 @@ impl Engine {
             .zip(2_u32..)
             .map(|(name, number)| (name, Ipv4Addr::from(u32::from(base) + number)))
             .collect();
-        for name in order.pod.start_order() {
+        for label in order.pod.start_order() {
             let (Some(service), Some(image), Some(ip)) =
-                (order.pod.services().get(name), images.get(name), ips.get(name))
+                (order.pod.services().get(label), images.get(label), ips.get(label))
             else {
                 continue;
             };
-            let there = here.containers.get(name.as_str()).filter(|c| c.pod == order.hash);
-            let id = match there {
+            let id = match here.get(label.as_str()) {
                 Some(container) if is_up(container, service) => continue,
                 Some(container) => {
                     // After a restart of the machine they are not in memory any more.
-                    self.lay_secrets(order, name, service, image)?;
+                    self.lay_secrets(order, label, service, image)?;
                     container.id.clone()
                 }
                 None => {
                     let mut labels = self.labels(order.key, order.block);
-                    labels.insert("roadstead.service".into(), name.to_string());
+                    labels.insert("roadstead.service".into(), label.to_string());
                     labels.insert("roadstead.pod".into(), order.hash.to_string());
                     let body = spec::container(
-                        name,
+                        label,
                         service,
                         Place {
                             prefix: &prefix,
-                            network: &prefix,
+                            network: &name,
                             ip: *ip,
                             dns: &self.dns,
                             image: &image.id,
                             image_entrypoint: &image.entrypoint,
-                            secrets: &self.lay_secrets(order, name, service, image)?,
+                            secrets: &self.lay_secrets(order, label, service, image)?,
                             labels,
                         },
                     );
-                    self.create(&format!("{prefix}-{name}"), body).await?
+                    self.create(&format!("{name}-{label}"), body).await?
                 }
             };
             self.docker.start_container(&id, None).await?;
@@ -373,7 +393,7 @@ impl Engine {
 
     /// The pod's network, made if it is not there; the first address of its range.
     async fn network(&self, order: &Order<'_>) -> Result<Ipv4Addr, EngineError> {
-        let name = order.key.prefix();
+        let name = order.key.of(order.hash);
         match self.docker.inspect_network(&name, None).await {
             Ok(network) => {
                 let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
@@ -383,6 +403,8 @@ impl Engine {
             Err(err) if !is_missing(&err) => return Err(err.into()),
             Err(_) => (),
         }
+        let mut labels = self.labels(order.key, order.block);
+        labels.insert("roadstead.pod".into(), order.hash.to_string());
         let mut refusal = None;
         for _ in 0..NETWORK_TRIES {
             let base = self.free_range(order.key).await?;
@@ -393,9 +415,9 @@ impl Engine {
                 ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
                 options: Some(HashMap::from([(
                     "com.docker.network.bridge.name".into(),
-                    format!("{BRIDGE_PREFIX}{}", order.key.short()),
+                    order.key.bridge(order.hash),
                 )])),
-                labels: Some(self.labels(order.key, order.block)),
+                labels: Some(labels.clone()),
                 ..Default::default()
             };
             match self.docker.create_network(request).await {
@@ -516,7 +538,7 @@ impl Engine {
         service: &Service,
         image: &Image,
     ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
-        let folder = self.secrets.join(order.key.prefix()).join(name.as_str());
+        let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
         let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
         let owner = numeric_owner(user).unwrap_or_default();
         let mut files = BTreeMap::new();
@@ -551,7 +573,11 @@ impl Engine {
             Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING)
                 if code != 0 =>
             {
-                return Ok(Readiness::NotYet(self.last_words(&container.id, code).await));
+                let why = self.last_words(&container.id, code).await;
+                return Ok(match found.restart_count.unwrap_or_default() < CRASHES {
+                    true => Readiness::NotYet(why),
+                    false => Readiness::Failed(why),
+                });
             }
             other => {
                 let state = other.map_or("not there".into(), |state| state.to_string());
@@ -572,7 +598,14 @@ impl Engine {
         };
         match command {
             // The engine's own first check comes an interval late.
-            Some(command) => self.check(&container.id, command).await,
+            Some(command) => match self.check(&container.id, command).await {
+                // It ended in between.
+                Err(EngineError::Docker(DockerError::DockerResponseServerError {
+                    message,
+                    ..
+                })) => Ok(Readiness::NotYet(message)),
+                checked => checked,
+            },
             None => Ok(listens(container.ip, service).await),
         }
     }
@@ -605,12 +638,14 @@ impl Engine {
     /// How a container ended, with the last lines that it wrote.
     async fn last_words(&self, id: &str, code: i64) -> String {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("3").build();
-        let lines: Vec<String> = self
+        let mut lines: Vec<String> = self
             .docker
             .logs(id, Some(options))
             .filter_map(|part| async { part.ok().map(|part| part.to_string()) })
             .collect()
             .await;
+        // Who crashes again and again says the same.
+        lines.dedup();
         let said: String = lines.concat().trim().chars().take(500).collect();
         match said.is_empty() {
             true => format!("it ended with code {code} and wrote nothing"),
@@ -620,7 +655,7 @@ impl Engine {
 
     /// Freezes or thaws a pod.
     pub(crate) async fn pause(&self, found: &Found, freeze: bool) -> Result<(), EngineError> {
-        for container in found.containers.values() {
+        for container in found.containers() {
             let is_paused = container.state == ContainerSummaryStateEnum::PAUSED;
             let is_running = container.state == ContainerSummaryStateEnum::RUNNING;
             if freeze && is_running {
@@ -632,20 +667,59 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes everything of a pod, its volumes included.
-    pub(crate) async fn remove(&self, key: PodKey) -> Result<(), EngineError> {
-        let found = self.pods().await?.remove(&key).unwrap_or_default();
-        let ids = found.containers.values();
-        join_all(ids.map(|container| async {
-            // A frozen container cannot be stopped; and one that does not stop is killed below.
+    /// Stops the containers of one pod of a lease.
+    pub(crate) async fn stop(&self, key: PodKey, pod: PodHash) -> Result<(), EngineError> {
+        let containers = self.pods().await?.remove(&key).unwrap_or_default().of(pod);
+        self.stop_containers(containers.values()).await;
+        Ok(())
+    }
+
+    async fn stop_containers(&self, containers: impl Iterator<Item = &Container>) {
+        join_all(containers.map(|container| async {
+            // A frozen container cannot be stopped; and one that does not stop is killed when it is removed.
             let _not_frozen = self.docker.unpause_container(&container.id).await;
-            let _killed_below = self.docker.stop_container(&container.id, None).await;
+            let _killed_later = self.docker.stop_container(&container.id, None).await;
         }))
         .await;
-        let ids: Vec<&str> = found.containers.values().map(|c| c.id.as_str()).collect();
+    }
+
+    /// Removes the containers, networks and secrets of those pods of a lease that are `unwanted`; its volumes stay.
+    pub(crate) async fn retire(
+        &self,
+        key: PodKey,
+        unwanted: impl Fn(PodHash) -> bool,
+    ) -> Result<(), EngineError> {
+        let found = self.pods().await?.remove(&key).unwrap_or_default();
+        let mut containers = Vec::new();
+        for (_, pod) in found.pods.iter().filter(|(hash, _)| unwanted(**hash)) {
+            containers.extend(pod.values());
+        }
+        self.stop_containers(containers.iter().copied()).await;
+        let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
         self.remove_containers(&ids).await?;
+        let options = ListNetworksOptionsBuilder::new().filters(&self.mine()).build();
+        for network in self.docker.list_networks(Some(options)).await? {
+            let labels = network.labels.as_ref();
+            let pod = labels.and_then(|labels| labels.get("roadstead.pod")?.parse().ok());
+            if !is_of(labels, key) || !unwanted(pod.unwrap_or_default()) {
+                continue;
+            }
+            let name = network.name.unwrap_or_default();
+            gone(self.docker.remove_network(&name).await)?;
+            match std::fs::remove_dir_all(self.secrets.join(&name)) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(EngineError::Secrets(err));
+                }
+                _gone => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a lease, its volumes included.
+    pub(crate) async fn remove(&self, key: PodKey) -> Result<(), EngineError> {
+        self.retire(key, |_any| true).await?;
         let prefix = key.prefix();
-        gone(self.docker.remove_network(&prefix).await)?;
         let options = ListVolumesOptionsBuilder::new().filters(&self.mine()).build();
         let volumes = self.docker.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
         for volume in volumes.iter().filter(|volume| is_of(Some(&volume.labels), key)) {
@@ -656,12 +730,7 @@ impl Engine {
                 self.volumes.remove(&name).await?;
             }
         }
-        match std::fs::remove_dir_all(self.secrets.join(&prefix)) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                Err(EngineError::Secrets(err))
-            }
-            _gone => Ok(()),
-        }
+        Ok(())
     }
 
     async fn remove_containers(&self, ids: &[&str]) -> Result<(), EngineError> {

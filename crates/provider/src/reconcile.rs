@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use chain::{Head, ReadError, SendError, abi::Leases};
 use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
-    pod::{Pod, PodHash},
+    pod::{Label, Mount, Pod, PodHash, Service},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -128,19 +128,29 @@ fn decide(lease: &Lease, now: u64, actual: Actual) -> Option<Action> {
 fn actual(found: Option<&Found>, hash: PodHash, pod: Option<&Pod>) -> Actual {
     use bollard::models::ContainerSummaryStateEnum as S;
     let Some(found) = found else { return Actual::Absent };
-    let (Some(pod), false) = (pod, found.containers.is_empty()) else { return Actual::Partial };
-    let up = |(name, service): (&protocol::pod::Label, &protocol::pod::Service)| {
-        let container = found.containers.get(name.as_str());
-        container.is_some_and(|c| c.pod == hash && is_up(c, service))
+    let containers = found.of(hash);
+    let Some(pod) = pod.filter(|_pod| found.pods.len() == 1) else { return Actual::Partial };
+    let up = |(name, service): (&Label, &Service)| {
+        containers.get(name.as_str()).is_some_and(|container| is_up(container, service))
     };
-    let same = found.containers.len() == pod.services().len();
-    if !same || !pod.services().iter().all(up) {
+    if !pod.services().iter().all(up) {
         return Actual::Partial;
     }
-    match found.containers.values().any(|c| c.state == S::PAUSED) {
+    match containers.values().any(|container| container.state == S::PAUSED) {
         true => Actual::Frozen,
         false => Actual::Whole,
     }
+}
+
+/// Whether two pods can run side by side: not where both have a volume that one of them writes.
+fn can_overlap(old: &Pod, new: &Pod) -> bool {
+    fn mounts(pod: &Pod) -> impl Iterator<Item = &Mount> {
+        pod.services().values().flat_map(|service| service.volumes.values())
+    }
+    !mounts(old).any(|theirs| {
+        mounts(new)
+            .any(|ours| ours.source == theirs.source && !(ours.read_only && theirs.read_only))
+    })
 }
 
 /// What passes and jobs share.
@@ -155,6 +165,55 @@ pub(crate) struct Shared {
     pub(crate) capacity: protocol::resources::Resources,
     /// The last snapshot that could be read; the API and the meter look at it.
     pub(crate) seen: watch::Sender<Arc<Snapshot>>,
+    pub(crate) runs: Runs,
+}
+
+/// Which of a lease's pods is the one that runs, while it is not simply the one that the chain names.
+#[derive(Debug, Default)]
+pub(crate) struct Runs(Mutex<HashMap<PodKey, Run>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    /// The pod that was ready last: requests go to it.
+    serves: Option<PodHash>,
+    /// A pod that could not be started in place of the one that serves, and is not tried again.
+    failed: Option<PodHash>,
+}
+
+impl Runs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, Run>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a lease is to run: what the chain says, unless that was tried and failed.
+    fn wanted(&self, lease: &Lease) -> PodHash {
+        match self.lock().get(&lease.key) {
+            Some(Run { serves: Some(serves), failed: Some(failed) }) if *failed == lease.pod => {
+                *serves
+            }
+            Some(_) | None => lease.pod,
+        }
+    }
+
+    /// Whose containers requests go to: those of the pod that was ready last, else those that are there.
+    pub(crate) fn serving(&self, lease: &Lease, found: &Found) -> PodHash {
+        let serves = self.lock().get(&lease.key).and_then(|run| run.serves);
+        let there = |pod: &PodHash| found.pods.contains_key(pod);
+        let former = || found.pods.keys().find(|pod| **pod != lease.pod).copied();
+        serves.filter(there).or_else(former).unwrap_or(lease.pod)
+    }
+
+    fn ready(&self, key: PodKey, pod: PodHash) {
+        self.lock().insert(key, Run { serves: Some(pod), failed: None });
+    }
+
+    fn failed(&self, key: PodKey, kept: PodHash, failed: PodHash) {
+        self.lock().insert(key, Run { serves: Some(kept), failed: Some(failed) });
+    }
+
+    fn forget(&self, key: PodKey) {
+        self.lock().remove(&key);
+    }
 }
 
 /// One provider's reconciler.
@@ -247,10 +306,12 @@ impl Reconciler {
         let mut settled = Vec::new();
         for (key, lease) in &snapshot.leases {
             let found = pods.get(key);
-            let pod = self.shared.pods.get(lease.pod).ok();
-            let actual = actual(found, lease.pod, pod.as_ref());
+            let wanted = self.shared.runs.wanted(lease);
+            let pod = self.shared.pods.get(wanted).ok();
+            let actual = actual(found, wanted, pod.as_ref());
             // A pod that a job is still starting may be whole, and is not ready.
-            let whole = actual == Actual::Whole && !self.running.contains_key(key);
+            let whole =
+                actual == Actual::Whole && wanted == lease.pod && !self.running.contains_key(key);
             self.shared.statuses.see(lease, whole, actual == Actual::Frozen);
             match decide(lease, now, actual) {
                 Some(action) => self.act(lease, action, &snapshot),
@@ -268,6 +329,7 @@ impl Reconciler {
         self.follower.forget(&settled);
         for key in &settled {
             self.shared.statuses.forget(*key);
+            self.shared.runs.forget(*key);
             self.failures.remove(key);
         }
         self.shared.seen.send_replace(Arc::new(snapshot));
@@ -374,38 +436,84 @@ impl Shared {
         }
     }
 
+    /// Has the lease's pod run, in place of a former one if there is one.
     async fn start(&self, lease: &Lease, others: Vec<PodHash>) -> Result<(), JobError> {
         let key = lease.key;
-        let pod = self.pods.get(lease.pod)?;
+        let hash = self.runs.wanted(lease);
+        let pod = self.pods.get(hash)?;
         let free = self.free(others);
         if !pod.resources().fits_in(&free) {
             return Err(JobError::Full(pod.resources().to_string(), free.to_string()));
         }
+        let found = self.engine.pods().await?.remove(&key).unwrap_or_default();
+        let serving = self.runs.serving(lease, &found);
+        let mut others = [serving].into_iter().chain(found.pods.keys().copied());
+        let Some(former) = others.find(|other| *other != hash && found.pods.contains_key(other))
+        else {
+            return self.bring_up(lease, hash, &pod).await;
+        };
+        let overlap = self.pods.get(former).is_ok_and(|old| {
+            let beside = free.checked_sub(old.resources());
+            can_overlap(&old, &pod) && beside.is_some_and(|free| pod.resources().fits_in(&free))
+        });
+        let changed = async {
+            self.engine.images(&pod).await?;
+            if !overlap {
+                self.engine.stop(key, former).await?;
+            }
+            self.bring_up(lease, hash, &pod).await
+        };
+        match changed.await {
+            Ok(()) => {
+                self.runs.ready(key, hash);
+                self.reroute().await;
+                Ok(self.engine.retire(key, |other| other != hash).await?)
+            }
+            Err(err) if fatal(&err, IMAGE_TRIES).is_some() => {
+                tracing::warn!(
+                    lease.id = key.lease,
+                    error = causes(&err),
+                    "lease {} goes back to what it ran before",
+                    key.lease
+                );
+                self.runs.failed(key, former, hash);
+                self.engine.retire(key, |other| other == hash).await?;
+                if let Ok(old) = self.pods.get(former) {
+                    self.bring_up(lease, former, &old).await?;
+                }
+                Err(err)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Has one pod of a lease run and waits until it is ready.
+    async fn bring_up(&self, lease: &Lease, hash: PodHash, pod: &Pod) -> Result<(), JobError> {
+        let key = lease.key;
         let secrets = match pod.secrets().is_empty() {
             true => seal::Secrets::default(),
             false => {
-                let envelope = self.pods.secrets(lease.account, lease.pod)?;
-                seal::Secrets::open(&envelope, &self.keys.seal, &self.context(lease))?
+                let envelope = self.pods.secrets(lease.account, hash)?;
+                seal::Secrets::open(&envelope, &self.keys.seal, &self.context(lease, hash))?
             }
         };
         self.statuses.set(key, Phase::Fetching, None);
-        let images = self.engine.images(&pod).await?;
+        let images = self.engine.images(pod).await?;
         self.statuses.set(key, Phase::Starting, None);
-        let order =
-            Order { key, block: lease.block, pod: &pod, hash: lease.pod, secrets: &secrets };
+        let order = Order { key, block: lease.block, pod, hash, secrets: &secrets };
         self.engine.run(&order, &images).await?;
-        self.wait_ready(lease, &pod).await
+        self.wait_ready(lease, hash, pod).await
     }
 
     /// What an envelope of secrets for the lease is bound to.
-    fn context(&self, lease: &Lease) -> seal::Context {
+    fn context(&self, lease: &Lease, pod: PodHash) -> seal::Context {
         let deployment = self.sender.chain().deployment();
         seal::Context {
             chain_id: deployment.chain_id,
             leases: deployment.leases.into(),
             provider: self.sender.address().into(),
             account: lease.account.into(),
-            pod: lease.pod.0.into(),
+            pod: pod.0.into(),
         }
     }
 
@@ -418,13 +526,13 @@ impl Shared {
         used.fold(self.capacity, |free, pod| free.checked_sub(pod.resources()).unwrap_or_default())
     }
 
-    async fn wait_ready(&self, lease: &Lease, pod: &Pod) -> Result<(), JobError> {
+    async fn wait_ready(&self, lease: &Lease, hash: PodHash, pod: &Pod) -> Result<(), JobError> {
         let end = Instant::now() + READY_PATIENCE;
         for name in pod.start_order() {
             let Some(service) = pod.services().get(name) else { continue };
             loop {
                 let found = self.engine.pods().await?.remove(&lease.key).unwrap_or_default();
-                let readiness = match found.containers.get(name.as_str()) {
+                let readiness = match found.of(hash).get(name.as_str()) {
                     Some(container) => self.engine.readiness(container, service).await?,
                     None => Readiness::NotYet("it is not there".into()),
                 };
@@ -453,11 +561,9 @@ impl Shared {
     async fn activate(&self, lease: &Lease, wake: &Notify) -> Result<(), JobError> {
         let key = lease.key;
         self.statuses.set(key, Phase::Running, None);
+        self.runs.ready(key, self.runs.wanted(lease));
         // Requests are let through before the transaction is mined.
-        if let Ok(pods) = self.engine.pods().await {
-            let snapshot = Arc::clone(&self.seen.borrow());
-            self.route(&snapshot, &pods);
-        }
+        self.reroute().await;
         if lease.state == State::Pending {
             let leases = self.sender.chain().deployment().leases;
             self.sender.send(leases, &Leases::activateCall { id: key.lease }).await?;
@@ -475,6 +581,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Sends requests to what runs by now; where that cannot be read, they go where they went.
+    async fn reroute(&self) {
+        if let Ok(pods) = self.engine.pods().await {
+            let snapshot = Arc::clone(&self.seen.borrow());
+            self.route(&snapshot, &pods);
+        }
+    }
+
     /// Sends every host's requests to its pod. Where two leases want one host, the older has it.
     fn route(&self, snapshot: &Snapshot, pods: &BTreeMap<PodKey, Found>) {
         let mut routes = HashMap::new();
@@ -482,10 +596,12 @@ impl Shared {
             if !matches!(lease.state, State::Pending | State::Active) {
                 continue;
             }
-            let Ok(pod) = self.pods.get(lease.pod) else { continue };
-            let found = pods.get(key);
+            let found = pods.get(key).cloned().unwrap_or_default();
+            let serving = self.runs.serving(lease, &found);
+            let Ok(pod) = self.pods.get(serving) else { continue };
+            let containers = found.of(serving);
             for (host, target) in pod.ingress() {
-                let container = found.and_then(|f| f.containers.get(target.service.as_str()));
+                let container = containers.get(target.service.as_str());
                 let backend = backend(container, target.port.get());
                 routes.entry(host.to_string()).or_insert(backend);
             }

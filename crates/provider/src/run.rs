@@ -30,7 +30,7 @@ use crate::{
     meter,
     pods::Pods,
     quote::{Nonces, Quoter},
-    reconcile::{Reconciler, Shared},
+    reconcile::{Reconciler, Runs, Shared},
     register::{RegisterError, register},
     session::Sessions,
     status::Statuses,
@@ -130,6 +130,7 @@ pub async fn run(
         routes: routes.clone(),
         capacity: config.capacity,
         seen: watch::Sender::default(),
+        runs: Runs::default(),
     });
     let (tell, head) = watch::channel(chain::Head::default());
     let mut first = shared.seen.subscribe();
