@@ -45,17 +45,22 @@ test: setup test-contracts test-crates test-scripts ## All tests
 test-contracts: ## forge test, which also holds the gas to snapshots/
 	forge test $(FORGE_FLAGS)
 
+# The end-to-end tests run the program itself, which lies where cargo puts it.
 test-crates: guestbook ## Crates and end to end
+	cargo build --workspace --bins
 	$(cargo_test)
 
 test-scripts: ## The scripts
 	scripts/test
 
+# What takes time is Docker's and the chain's, so the dev profile does; `make bench BENCH=--release` takes the other.
 bench: setup guestbook ## The benchmarks; they print figures and judge nothing
-	cargo run -p tests --release --bin bench
+	cargo build -p roadstead $(BENCH)
+	cargo run -q -p tests --bin bench $(BENCH)
 
-gas: ## Write snapshots/, the gas that `make test` holds the contracts to
-	FORGE_SNAPSHOT_CHECK=false FORGE_SNAPSHOT_EMIT=true forge test
+gas: ## Write snapshots/, the gas that `make test` holds the contracts to, and docs/gas.md
+	FORGE_SNAPSHOT_CHECK=false FORGE_SNAPSHOT_EMIT=true forge test --match-path 'contracts/test/gas/*'
+	node snapshots/table.mjs
 
 coverage: ## Line and branch coverage of the contracts
 	forge coverage --report summary --no-match-coverage '(test|script|node_modules)/'

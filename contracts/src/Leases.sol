@@ -132,8 +132,9 @@ contract Leases is ILeases, EIP712 {
         l.endsAt = uint40(block.timestamp);
         _slots[s.account][l.slot >> 8] &= ~(1 << (l.slot & 0xff));
         uint128 coverage = STAKING.lockOf(s.payee, address(this), _ref(id)).amount;
-        // Rounded down: the payer is the one who takes out.
-        uint128 penalty = early ? uint128(uint256(coverage) * EARLY_CLOSE_BPS / 10_000) : 0;
+        // Rounded down: the payer is the one who takes out. It fits, being at most the coverage.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        uint128 penalty = early ? uint128(coverage * EARLY_CLOSE_BPS / 10_000) : 0;
         emit Closed(id, s.payee, msg.sender, reason, penalty);
 
         if (s.state != IPayments.StreamState.Closed) PAYMENTS.closeStream(_stream(id));
@@ -174,15 +175,7 @@ contract Leases is ILeases, EIP712 {
             IPayments.AccountView memory a = PAYMENTS.account(s.account);
             uint128 coverage = STAKING.lockOf(s.payee, address(this), _ref(ids[i])).amount;
             views[i] = LeaseView(
-                _leases[ids[i]],
-                s.account,
-                a.owner,
-                s.payee,
-                s.rate,
-                s.lock,
-                s.owed,
-                coverage,
-                a.fundedUntil
+                _leases[ids[i]], s.account, a.owner, s.payee, s.rate, s.lock, s.owed, coverage, a.fundedUntil
             );
         }
     }
@@ -208,7 +201,9 @@ contract Leases is ILeases, EIP712 {
     }
 
     /// @dev Checks a quote and uses up its nonce.
-    function _useQuote(Quote calldata quote, bytes calldata signature, AccountId account, LeaseId id) private {
+    function _useQuote(Quote calldata quote, bytes calldata signature, AccountId account, LeaseId id)
+        private
+    {
         if (block.timestamp > quote.expiry) revert Leases_QuoteExpired(quote.expiry);
         if (quote.lease != id) revert Leases_WrongLease(quote.lease, id);
         if (AccountId.unwrap(quote.account) != 0 && !(quote.account == account)) {
@@ -257,8 +252,8 @@ contract Leases is ILeases, EIP712 {
     }
 
     function _requirePayer(LeaseId id, AccountId account) private view {
-        if (_agents[account][msg.sender]) return;
-        if (PAYMENTS.ownerOf(account) != msg.sender) revert Leases_NotPayer(id, account, msg.sender);
+        if (PAYMENTS.ownerOf(account) == msg.sender || _agents[account][msg.sender]) return;
+        revert Leases_NotPayer(id, account, msg.sender);
     }
 
     function _isProviders(CloseReason reason) private pure returns (bool) {

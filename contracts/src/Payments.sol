@@ -22,14 +22,17 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     /// @notice The one token in which everything is settled.
     IERC20 public immutable TOKEN;
 
-    /// @dev `settledAt` stops at the second in which the account ran dry, until it is funded again.
+    /// @dev `settledAt` stops at the second in which the account ran dry, and means nothing while nothing runs. `dry`
+    /// keeps it there until the account is funded again: a rate that is cut meanwhile must not stretch what was left
+    /// of a second over the gap. The order puts what every operation needs into two words.
     struct Account {
         address owner;
         uint40 settledAt;
         uint40 clock;
+        bool dry;
         uint128 free;
-        uint128 lockup;
         uint128 rate;
+        uint128 lockup;
     }
 
     /// @dev `clockAt` is the account's clock when `owed` was last brought up to date.
@@ -103,14 +106,10 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
-    function openStream(
-        AccountId id,
-        uint96 ref,
-        address payee,
-        uint128 rate,
-        uint32 lock,
-        bool start
-    ) external returns (StreamId streamId) {
+    function openStream(AccountId id, uint96 ref, address payee, uint128 rate, uint32 lock, bool start)
+        external
+        returns (StreamId streamId)
+    {
         if (payee == address(0)) revert Payments_Zero();
         Account storage a = _accounts[id];
         _authorize(id, a, msg.sender, 0, rate, lock);
@@ -119,15 +118,13 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         Stream storage s = _streams[streamId];
         if (s.state != StreamState.None) revert Payments_StreamExists(streamId);
 
-        _settle(a);
         s.account = id;
         s.payee = payee;
-        s.clockAt = a.clock;
         s.lock = lock;
-        s.state = start ? StreamState.Running : StreamState.Reserved;
+        s.state = StreamState.Reserved;
         s.rate = rate;
-        if (start) a.rate += rate;
         a.lockup += _lockup(rate, lock);
+        if (start) _start(a, s);
         _requireFunded(id, a);
         emit StreamOpened(streamId, id, payee, rate, lock, start);
     }
@@ -138,10 +135,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         if (msg.sender != operatorOf(id)) revert Payments_NotParty(id, msg.sender);
         if (s.state != StreamState.Reserved) revert Payments_WrongState(id, s.state);
         Account storage a = _accounts[s.account];
-        _settle(a);
-        s.clockAt = a.clock;
-        s.state = StreamState.Running;
-        a.rate += s.rate;
+        _start(a, s);
         _requireFunded(s.account, a);
         emit StreamStarted(id);
     }
@@ -163,8 +157,8 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         else _giveBack(accountId, a, msg.sender, oldRate - rate);
 
         _settle(a);
-        _accrue(a, s);
-        if (s.state == StreamState.Running) a.rate = a.rate - oldRate + rate;
+        _accrue(s, a.clock);
+        if (s.state == StreamState.Running) _turn(a, oldRate, rate);
         a.lockup = a.lockup - oldLockup + newLockup;
         s.rate = rate;
         s.lock = lock;
@@ -183,9 +177,9 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         address operator = operatorOf(id);
         if (msg.sender != operator && msg.sender != a.owner) revert Payments_NotParty(id, msg.sender);
         _settle(a);
-        _accrue(a, s);
+        _accrue(s, a.clock);
         uint128 rate = s.rate;
-        if (s.state == StreamState.Running) a.rate -= rate;
+        if (s.state == StreamState.Running) _turn(a, rate, 0);
         a.lockup -= _lockup(rate, s.lock);
         s.rate = 0;
         s.state = StreamState.Closed;
@@ -217,9 +211,10 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         for (uint256 i = 0; i < ids.length; ++i) {
             Stream storage s = _streams[ids[i]];
             if (s.state == StreamState.None) revert Payments_WrongState(ids[i], s.state);
+            // The account need not be settled: what it pays follows from its clock, whenever it is looked at.
             Account storage a = _accounts[s.account];
-            _settle(a);
-            _accrue(a, s);
+            (uint40 dt,) = _elapsed(a);
+            _accrue(s, a.clock + dt);
             // Rounded down: the part of a base unit that is left stays owed.
             uint256 amount = s.owed / SCALE;
             if (amount == 0) continue;
@@ -240,7 +235,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         v.clock = a.clock + dt;
         v.fundedUntil = type(uint40).max;
         if (a.rate != 0) {
-            uint256 end = uint256(a.settledAt) + a.free / a.rate;
+            uint256 end = uint256(a.settledAt) + (a.dry ? 0 : a.free / a.rate);
             if (end < type(uint40).max) v.fundedUntil = end.toUint40();
         }
     }
@@ -271,14 +266,16 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         id = accountIdOf(owner, salt);
         Account storage a = _accounts[id];
         if (a.owner == address(0)) a.owner = owner;
-        _settle(a);
+        bool dry = _isDry(a);
+        if (dry) _settle(a);
         a.free += (amount * SCALE).toUint128();
-        if (a.rate != 0 && a.settledAt != block.timestamp) {
-            // It was dry. What it now funds starts now, and is at least its lockup: otherwise a payer could hold
-            // on to a lease by adding a second of it at a time.
+        if (dry) {
+            // What it now funds starts now, and is at least its lockup: otherwise a payer could hold on to a lease
+            // by adding a second of it at a time.
             uint256 needed = a.lockup > a.rate ? a.lockup : a.rate;
             if (a.free < needed) revert Payments_TopUpTooSmall(id, needed - a.free);
             a.settledAt = uint40(block.timestamp);
+            a.dry = false;
         }
         emit Deposited(id, owner, salt, msg.sender, amount);
 
@@ -291,31 +288,54 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     /// @dev For how long since `settledAt` the account was funded, and what that cost.
     function _elapsed(Account storage a) private view returns (uint40 dt, uint128 spent) {
         uint128 rate = a.rate;
-        if (rate == 0) return (0, 0);
+        if (rate == 0 || a.dry) return (0, 0);
         uint256 funded = a.free / rate;
         uint256 elapsed = block.timestamp - a.settledAt;
         dt = uint40(elapsed < funded ? elapsed : funded);
         spent = rate * dt;
     }
 
-    /// @dev Brings `free` and `clock` up to now, or up to the second in which the account ran dry.
-    function _settle(Account storage a) private {
-        if (a.rate == 0) {
-            a.settledAt = uint40(block.timestamp);
-            return;
-        }
-        (uint40 dt, uint128 spent) = _elapsed(a);
-        if (dt == 0) return;
-        a.settledAt += dt;
-        a.clock += dt;
-        a.free -= spent;
+    /// @dev Whether the account cannot pay for the time up to now.
+    function _isDry(Account storage a) private view returns (bool) {
+        uint128 rate = a.rate;
+        if (rate == 0) return false;
+        return a.dry || block.timestamp - a.settledAt > a.free / rate;
     }
 
-    /// @dev Brings `owed` up to the account's clock, which must be settled.
-    function _accrue(Account storage a, Stream storage s) private {
-        if (s.state != StreamState.Running) return;
-        s.owed += s.rate * (a.clock - s.clockAt);
+    /// @dev Brings `free` and `clock` up to now, or up to the second in which the account ran dry.
+    function _settle(Account storage a) private {
+        if (a.rate == 0) return;
+        (uint40 dt, uint128 spent) = _elapsed(a);
+        if (dt != 0) {
+            a.settledAt += dt;
+            a.clock += dt;
+            a.free -= spent;
+        }
+        if (a.settledAt != block.timestamp) a.dry = true;
+    }
+
+    /// @dev Lets a reserved stream accrue from now on.
+    function _start(Account storage a, Stream storage s) private {
+        _settle(a);
         s.clockAt = a.clock;
+        s.state = StreamState.Running;
+        _turn(a, 0, s.rate);
+    }
+
+    /// @dev Changes the rate of an account, which must be settled, by what one stream's changes.
+    function _turn(Account storage a, uint128 oldRate, uint128 newRate) private {
+        if (a.rate == 0) a.settledAt = uint40(block.timestamp);
+        uint128 rate = a.rate - oldRate + newRate;
+        a.rate = rate;
+        // With nothing that runs, there is nothing to be dry for.
+        if (rate == 0) a.dry = false;
+    }
+
+    /// @dev Brings `owed` up to `clock`, the account's.
+    function _accrue(Stream storage s, uint40 clock) private {
+        if (s.state != StreamState.Running) return;
+        s.owed += s.rate * (clock - s.clockAt);
+        s.clockAt = clock;
     }
 
     /// @dev Takes `amount` tokens out of what is not locked.
@@ -327,10 +347,12 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         a.free -= units.toUint128();
     }
 
-    /// @dev Nothing is opened, started or raised on an account that does not cover its lockup or is dry.
+    /// @dev Nothing is opened, started or raised on an account that does not cover its lockup or is dry. It need not
+    /// be settled: reserving a stream changes nothing that time depends on.
     function _requireFunded(AccountId id, Account storage a) private view {
-        bool dry = a.settledAt != block.timestamp;
-        if (dry || a.free < a.lockup) revert Payments_Underfunded(id, a.lockup, a.free);
+        (, uint128 spent) = _elapsed(a);
+        uint128 free = a.free - spent;
+        if (free < a.lockup || _isDry(a)) revert Payments_Underfunded(id, a.lockup, free);
     }
 
     /// @dev Lets the owner through, and an operator as far as its approval goes.

@@ -126,6 +126,7 @@ contract Staking is IStaking, Multicall, ReentrancyGuardTransient {
         if (l.releaseAt == 0 || block.timestamp < l.releaseAt) {
             revert Staking_StillLocked(bonder, ref, l.releaseAt);
         }
+        if (l.amount == 0) revert Staking_Zero();
         _unlock(bonder, locker, ref, l);
     }
 
@@ -138,7 +139,9 @@ contract Staking is IStaking, Multicall, ReentrancyGuardTransient {
         address rewarded,
         uint128 reward
     ) external {
-        if (beneficiary == address(0) || (reward != 0 && rewarded == address(0))) revert Staking_Zero();
+        if (amount == 0 || beneficiary == address(0) || (reward != 0 && rewarded == address(0))) {
+            revert Staking_Zero();
+        }
         Lock storage l = _locks[bonder][msg.sender][ref];
         if (l.releaseAt != 0 && block.timestamp >= l.releaseAt) {
             revert Staking_Released(bonder, ref, l.releaseAt);
@@ -153,7 +156,6 @@ contract Staking is IStaking, Multicall, ReentrancyGuardTransient {
         l.amount -= amount;
         // Rounded up: the remainder burns rather than goes to whoever takes out.
         uint256 burn = (uint256(amount) * BURN_BPS + 9_999) / 10_000;
-        if (burn + reward > amount) burn = amount - reward;
         uint256 paid = amount - burn - reward;
         burned += burn;
         _claimable[beneficiary] += paid;

@@ -164,14 +164,9 @@ interface IPayments {
     /// @param ref The caller's own number for it, never used before.
     /// @param start Whether it accrues from now on, or is reserved until `startStream`.
     /// @return id The stream: the caller's address and `ref`.
-    function openStream(
-        AccountId account,
-        uint96 ref,
-        address payee,
-        uint128 rate,
-        uint32 lock,
-        bool start
-    ) external returns (StreamId id);
+    function openStream(AccountId account, uint96 ref, address payee, uint128 rate, uint32 lock, bool start)
+        external
+        returns (StreamId id);
 
     /// @notice Starts a reserved stream; by its operator.
     function startStream(StreamId id) external;
@@ -186,7 +181,8 @@ interface IPayments {
     /// @notice Pays `amount` tokens to `to` at once: by the owner, or by an operator within its approval.
     function pay(AccountId account, address to, uint256 amount) external;
 
-    /// @notice Sends what each stream owes to its payee; anybody may call.
+    /// @notice Sends what each stream owes to its payee; anybody may call. A payee to which the token cannot be sent
+    /// makes the whole call revert: collect the others without it.
     function collect(StreamId[] calldata ids) external;
 
     /// @notice The account as of now.

@@ -20,6 +20,9 @@ pub struct Account {
     pub clock: u64,
     /// Up to when it is settled (Unix seconds): now, or the second in which it ran dry.
     pub settled_at: u64,
+    /// Whether it ran dry. It stays so until it is funded again: a rate that is cut meanwhile must not stretch what was
+    /// left of a second over the gap.
+    pub dry: bool,
 }
 
 /// A stream as Payments stores it.
@@ -78,6 +81,9 @@ impl Account {
     /// When it runs or ran dry; `None` while nothing runs.
     pub fn funded_until(&self) -> Option<u64> {
         let secs = self.free.seconds_of(self.rate)?;
+        if self.dry {
+            return Some(self.settled_at);
+        }
         Some(u64::try_from(secs).map_or(u64::MAX, |secs| self.settled_at.saturating_add(secs)))
     }
 
@@ -89,11 +95,15 @@ impl Account {
     /// Brings the account up to `now`, or up to the second in which it ran dry.
     pub fn settle(&mut self, now: u64) {
         let Some(funded) = self.free.seconds_of(self.rate) else {
-            self.settled_at = now;
+            (self.settled_at, self.dry) = (now, false);
             return;
         };
+        if self.dry {
+            return;
+        }
         let elapsed = now.saturating_sub(self.settled_at);
         let secs = u64::try_from(funded).unwrap_or(u64::MAX).min(elapsed);
+        self.dry = secs < elapsed;
         // Never more than `free`, as `secs` is at most `free / rate`.
         self.free = self.free - Units(self.rate.0.saturating_mul(u128::from(secs)));
         self.clock += secs;
@@ -109,12 +119,12 @@ impl Account {
         next.settle(now);
         let units = amount.units().ok_or(ClockError::Overflow)?;
         next.free = Units(next.free.0.checked_add(units.0).ok_or(ClockError::Overflow)?);
-        if next.rate.0 != 0 && next.settled_at != now {
+        if next.dry {
             let needed = next.lockup.0.max(next.rate.0);
             if next.free.0 < needed {
                 return Err(ClockError::TopUpTooSmall { missing: Units(needed - next.free.0) });
             }
-            next.settled_at = now;
+            (next.settled_at, next.dry) = (now, false);
         }
         *self = next;
         Ok(())
@@ -155,7 +165,7 @@ impl Account {
         if start {
             next.rate = Rate(next.rate.0.checked_add(rate.0).ok_or(ClockError::Overflow)?);
         }
-        next.require_funded(now)?;
+        next.require_funded()?;
         *self = next;
         Ok(Stream { rate, lock, state, clock_at: next.clock, owed: Units(0) })
     }
@@ -171,7 +181,7 @@ impl Account {
         let mut next = *self;
         next.settle(now);
         next.rate = Rate(next.rate.0.checked_add(stream.rate.0).ok_or(ClockError::Overflow)?);
-        next.require_funded(now)?;
+        next.require_funded()?;
         stream.clock_at = next.clock;
         stream.state = StreamState::Running;
         *self = next;
@@ -204,7 +214,7 @@ impl Account {
         }
         next.lockup = sum(next.lockup - old, new)?;
         if rate > stream.rate || new > old {
-            next.require_funded(now)?;
+            next.require_funded()?;
         }
         (changed.rate, changed.lock) = (rate, lock);
         (*self, *stream) = (next, changed);
@@ -241,8 +251,8 @@ impl Account {
         Ok(amount)
     }
 
-    fn require_funded(&self, now: u64) -> Result<(), ClockError> {
-        if self.settled_at != now || self.free < self.lockup {
+    fn require_funded(&self) -> Result<(), ClockError> {
+        if self.dry || self.free < self.lockup {
             return Err(ClockError::Underfunded { needed: self.lockup, available: self.free });
         }
         Ok(())
