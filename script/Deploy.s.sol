@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Apps } from "../contracts/src/Apps.sol";
+import { Auction } from "../contracts/src/Auction.sol";
 import { Leases } from "../contracts/src/Leases.sol";
 import { Payments } from "../contracts/src/Payments.sol";
 import { Registry } from "../contracts/src/Registry.sol";
 import { Staking } from "../contracts/src/Staking.sol";
+import { IAuction } from "../contracts/src/interfaces/IAuction.sol";
+import { ISla } from "../contracts/src/interfaces/ISla.sol";
 import { TestToken } from "../contracts/test/tokens/TestToken.sol";
+import { IERC20Metadata } from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import { Script } from "forge-std/Script.sol";
 
 /// @title Deploy: the contracts on any EVM chain, and a file that says where they are
@@ -13,6 +18,8 @@ import { Script } from "forge-std/Script.sol";
 /// - `DEPLOYER_KEY`: the private key that pays (never an argument, which every process of the machine can read);
 /// - `TOKEN`: the settlement token. Left out on chain 31337, one that anybody can mint is deployed;
 /// - `UNBOND_DELAY` (604800), `CLAIM_WINDOW` (259200), `REGISTRY_TTL` (600), in seconds; `EARLY_CLOSE_BPS` (2000);
+/// - `CHALLENGE_BOND` (1), `WATCHER_BOND` (100), `ORDER_DEPOSIT` (1), `NAME_RENT` (1 per 30 days), in whole tokens;
+/// - `EPOCH` (3600), `MERGE_GAP` (300), `CHALLENGE_PAUSE` (3600), `NAME_GRACE` (2592000), in seconds;
 /// - `DEPLOYMENT_FILE`: where to write, in `deployments` or `.roadstead`; else `deployments/<chain id>.json`.
 ///
 /// Everything goes through the deterministic CREATE2 deployer, under a salt made of all the input. So the same input
@@ -26,6 +33,10 @@ contract Deploy is Script {
         uint40 claimWindow;
         uint40 registryTtl;
         uint16 earlyCloseBps;
+        uint40 nameGrace;
+        uint128 nameRent;
+        ISla.Terms sla;
+        IAuction.Terms auction;
     }
 
     /// @notice What the file says, under the same names.
@@ -37,10 +48,16 @@ contract Deploy is Script {
         address staking;
         address registry;
         address leases;
+        address sla;
+        address auction;
+        address apps;
     }
 
     /// @dev The chain that private nodes run, where money is free.
     uint256 private constant PRIVATE_CHAIN = 31_337;
+
+    /// @dev For how long rents and keepers' fees stay locked in an app's account.
+    uint32 private constant STREAM_LOCK = 1 days;
 
     /// @notice Deploys what the environment says, as far as it is missing, and writes the file.
     function run() external returns (Deployment memory) {
@@ -49,7 +66,25 @@ contract Deploy is Script {
             unbondDelay: uint40(_setting("UNBOND_DELAY", 7 days, type(uint40).max)),
             claimWindow: uint40(_setting("CLAIM_WINDOW", 3 days, type(uint40).max)),
             registryTtl: uint40(_setting("REGISTRY_TTL", 10 minutes, type(uint40).max)),
-            earlyCloseBps: uint16(_setting("EARLY_CLOSE_BPS", 2_000, 10_000))
+            earlyCloseBps: uint16(_setting("EARLY_CLOSE_BPS", 2_000, 10_000)),
+            nameGrace: uint40(_setting("NAME_GRACE", 30 days, type(uint40).max)),
+            nameRent: uint128(_setting("NAME_RENT", 1, type(uint32).max)),
+            sla: ISla.Terms({
+                challengeBond: uint128(_setting("CHALLENGE_BOND", 1, type(uint32).max)),
+                challengePause: uint40(_setting("CHALLENGE_PAUSE", 1 hours, type(uint40).max)),
+                watcherBond: uint128(_setting("WATCHER_BOND", 100, type(uint32).max)),
+                epoch: uint40(_setting("EPOCH", 1 hours, type(uint40).max)),
+                mergeGap: uint40(_setting("MERGE_GAP", 5 minutes, type(uint40).max)),
+                rewardBps: 500
+            }),
+            auction: IAuction.Terms({
+                deposit: uint128(_setting("ORDER_DEPOSIT", 1, type(uint32).max)),
+                stepBps: 100,
+                extension: 60,
+                maxExtension: 1 hours,
+                awardGrace: 1 hours,
+                noShowBps: 1_000
+            })
         });
         string memory usual = string.concat("deployments/", vm.toString(block.chainid), ".json");
         return deploy(vm.envUint("DEPLOYER_KEY"), input, vm.envOr("DEPLOYMENT_FILE", usual));
@@ -78,6 +113,7 @@ contract Deploy is Script {
             input.token.code.length != 0,
             string.concat("TOKEN is ", vm.toString(input.token), ", where this chain has no contract")
         );
+        _scale(input);
         bool fresh;
         (d, fresh) = _createAll(input);
         vm.stopBroadcast();
@@ -100,9 +136,27 @@ contract Deploy is Script {
         args = abi.encode(input.registryTtl);
         (d.registry, isNew) = _create(salt, bytes.concat(type(Registry).creationCode, args));
         fresh = fresh && isNew;
-        args = abi.encode(d.payments, d.staking, d.registry, input.claimWindow, input.earlyCloseBps);
+        args = abi.encode(
+            d.payments, d.staking, d.registry, input.claimWindow, input.earlyCloseBps, input.sla
+        );
         (d.leases, isNew) = _create(salt, bytes.concat(type(Leases).creationCode, args));
         fresh = fresh && isNew;
+        d.sla = address(Leases(d.leases).SLA());
+        args = abi.encode(d.leases, d.staking, d.registry, input.auction);
+        (d.auction, isNew) = _create(salt, bytes.concat(type(Auction).creationCode, args));
+        fresh = fresh && isNew;
+        args = abi.encode(d.leases, d.payments, input.nameRent, input.nameGrace, STREAM_LOCK);
+        (d.apps, isNew) = _create(salt, bytes.concat(type(Apps).creationCode, args));
+        fresh = fresh && isNew;
+    }
+
+    /// @dev The environment has whole tokens; the contracts count in base units, and streams in units per second.
+    function _scale(Input memory input) private view {
+        uint128 unit = uint128(10 ** IERC20Metadata(input.token).decimals());
+        input.sla.challengeBond *= unit;
+        input.sla.watcherBond *= unit;
+        input.auction.deposit *= unit;
+        input.nameRent = uint128(uint256(input.nameRent) * unit * 1e9 / 30 days);
     }
 
     /// @dev Deploys `initCode` under `salt`, unless that was done before.
@@ -131,7 +185,10 @@ contract Deploy is Script {
         json = string.concat(json, '",\n  "payments": "', vm.toString(d.payments));
         json = string.concat(json, '",\n  "staking": "', vm.toString(d.staking));
         json = string.concat(json, '",\n  "registry": "', vm.toString(d.registry));
-        json = string.concat(json, '",\n  "leases": "', vm.toString(d.leases), '"\n}\n');
+        json = string.concat(json, '",\n  "leases": "', vm.toString(d.leases));
+        json = string.concat(json, '",\n  "sla": "', vm.toString(d.sla));
+        json = string.concat(json, '",\n  "auction": "', vm.toString(d.auction));
+        json = string.concat(json, '",\n  "apps": "', vm.toString(d.apps), '"\n}\n');
         vm.writeFile(file, json);
     }
 

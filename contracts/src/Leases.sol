@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Sla } from "./Sla.sol";
 import { ILeases } from "./interfaces/ILeases.sol";
 import { IPayments } from "./interfaces/IPayments.sol";
 import { IRegistry } from "./interfaces/IRegistry.sol";
+import { ISla } from "./interfaces/ISla.sol";
 import { IStaking } from "./interfaces/IStaking.sol";
 import { AccountId, LeaseId, StreamId, streamIdOf } from "./types/Ids.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
@@ -23,6 +25,8 @@ contract Leases is ILeases, EIP712 {
     IStaking public immutable STAKING;
     /// @notice Where providers are listed.
     IRegistry public immutable REGISTRY;
+    /// @notice Who judges outages. This contract deploys it, so that each knows the other and nobody has to say so later.
+    Sla public immutable SLA;
     /// @notice For how long after its close a lease's coverage can still be claimed, in seconds.
     uint40 public immutable CLAIM_WINDOW;
     /// @notice What of the coverage a provider loses that leaves at once, in basis points.
@@ -36,17 +40,22 @@ contract Leases is ILeases, EIP712 {
     mapping(address provider => mapping(uint256 word => uint256 bits)) private _nonces;
     mapping(AccountId => mapping(address agent => bool)) private _agents;
 
+    /// @inheritdoc ILeases
+    mapping(address provider => mapping(address issuer => bool)) public isIssuer;
+
     /// @param payments Who pays and collects.
     /// @param staking Where coverage is locked.
     /// @param registry Where providers are listed.
     /// @param claimWindow For how long after its close a lease's coverage can be claimed, in seconds.
     /// @param earlyCloseBps What of the coverage a provider loses that leaves at once, at most 10,000.
+    /// @param terms How outages are judged.
     constructor(
         IPayments payments,
         IStaking staking,
         IRegistry registry,
         uint40 claimWindow,
-        uint256 earlyCloseBps
+        uint256 earlyCloseBps,
+        ISla.Terms memory terms
     ) EIP712("Roadstead Leases", "1") {
         require(earlyCloseBps <= 10_000, "earlyCloseBps is more than 10,000");
         PAYMENTS = payments;
@@ -54,6 +63,7 @@ contract Leases is ILeases, EIP712 {
         REGISTRY = registry;
         CLAIM_WINDOW = claimWindow;
         EARLY_CLOSE_BPS = earlyCloseBps;
+        SLA = new Sla(this, payments, staking, claimWindow, terms);
     }
 
     /// @inheritdoc ILeases
@@ -61,6 +71,7 @@ contract Leases is ILeases, EIP712 {
         external
         returns (LeaseId id)
     {
+        if (slot > type(uint24).max) revert Leases_BadSlot(slot);
         id = LeaseId.wrap(++count);
         _requirePayer(id, account);
         _useQuote(quote, signature, account, LeaseId.wrap(0));
@@ -71,7 +82,17 @@ contract Leases is ILeases, EIP712 {
 
         uint40 startBy = uint40(block.timestamp) + quote.startWithin;
         _leases[id] = Lease(
-            State.Pending, startBy, 0, 0, slot, quote.grace, quote.full, quote.response, quote.notice
+            State.Pending,
+            startBy,
+            0,
+            0,
+            // forge-lint: disable-next-line(unsafe-typecast)
+            uint24(slot),
+            CloseReason.None,
+            quote.grace,
+            quote.full,
+            quote.response,
+            quote.notice
         );
         emit Opened(id, quote.provider, account, slot, startBy, msg.sender, quote);
 
@@ -128,14 +149,11 @@ contract Leases is ILeases, EIP712 {
         IPayments.StreamView memory s = PAYMENTS.stream(_stream(id));
         bool early = _authorizeClose(id, l, s, reason);
 
-        l.state = State.Closed;
-        l.endsAt = uint40(block.timestamp);
-        _slots[s.account][l.slot >> 8] &= ~(1 << (l.slot & 0xff));
         uint128 coverage = STAKING.lockOf(s.payee, address(this), _ref(id)).amount;
         // Rounded down: the payer is the one who takes out. It fits, being at most the coverage.
         // forge-lint: disable-next-line(unsafe-typecast)
         uint128 penalty = early ? uint128(coverage * EARLY_CLOSE_BPS / 10_000) : 0;
-        emit Closed(id, s.payee, msg.sender, reason, penalty);
+        _close(id, l, s, reason, penalty);
 
         if (s.state != IPayments.StreamState.Closed) PAYMENTS.closeStream(_stream(id));
         if (penalty != 0) {
@@ -148,12 +166,36 @@ contract Leases is ILeases, EIP712 {
     }
 
     /// @inheritdoc ILeases
+    function compensate(LeaseId id, uint128 amount, address rewarded, uint128 reward) external {
+        if (msg.sender != address(SLA)) revert Leases_NotSla(msg.sender);
+        IPayments.StreamView memory s = PAYMENTS.stream(_stream(id));
+        STAKING.slash(s.payee, _ref(id), amount, PAYMENTS.ownerOf(s.account), rewarded, reward);
+    }
+
+    /// @inheritdoc ILeases
+    function closeDark(LeaseId id, uint40 clock) external {
+        if (msg.sender != address(SLA)) revert Leases_NotSla(msg.sender);
+        Lease storage l = _leases[id];
+        if (l.state != State.Active) revert Leases_WrongState(id, l.state);
+        IPayments.StreamView memory s = PAYMENTS.stream(_stream(id));
+        _close(id, l, s, CloseReason.WentDark, 0);
+        if (s.state != IPayments.StreamState.Closed) PAYMENTS.cutStream(_stream(id), clock);
+        STAKING.release(s.payee, _ref(id), uint40(block.timestamp) + CLAIM_WINDOW);
+    }
+
+    /// @inheritdoc ILeases
     function setAgent(AccountId account, address agent, bool allowed) external {
         if (PAYMENTS.ownerOf(account) != msg.sender) {
             revert Leases_NotPayer(LeaseId.wrap(0), account, msg.sender);
         }
         _agents[account][agent] = allowed;
         emit AgentSet(account, agent, allowed);
+    }
+
+    /// @inheritdoc ILeases
+    function setIssuer(address issuer, bool allowed) external {
+        isIssuer[msg.sender][issuer] = allowed;
+        emit IssuerSet(msg.sender, issuer, allowed);
     }
 
     /// @inheritdoc ILeases
@@ -196,6 +238,11 @@ contract Leases is ILeases, EIP712 {
     }
 
     /// @inheritdoc ILeases
+    function isPayer(AccountId account, address who) external view returns (bool) {
+        return _isPayer(account, who);
+    }
+
+    /// @inheritdoc ILeases
     function isAgent(AccountId account, address agent) external view returns (bool) {
         return _agents[account][agent];
     }
@@ -214,6 +261,8 @@ contract Leases is ILeases, EIP712 {
         if (version == 0 || version != quote.version) {
             revert Leases_ListingChanged(quote.provider, quote.version, version);
         }
+        // Who lets the caller issue in its name has nothing to sign.
+        if (isIssuer[quote.provider][msg.sender]) return;
         uint256 bit = 1 << (quote.nonce & 0xff);
         uint256 used = _nonces[quote.provider][quote.nonce >> 8];
         if (used & bit != 0) revert Leases_QuoteUsed(quote.provider, quote.nonce);
@@ -243,17 +292,38 @@ contract Leases is ILeases, EIP712 {
         if (reason == CloseReason.StartMissed) {
             holds = l.state == State.Pending && block.timestamp > l.startBy;
         } else if (reason == CloseReason.AccountDry) {
-            uint256 dryAt = PAYMENTS.account(s.account).fundedUntil;
-            holds = l.state == State.Active && block.timestamp > dryAt + s.lock;
-        } else {
+            IPayments.AccountView memory a = PAYMENTS.account(s.account);
+            // A lease that its account cannot start to pay for is nobody's fault but the payer's.
+            holds = l.state == State.Pending
+                ? block.timestamp > a.fundedUntil || a.free < a.lockup
+                : block.timestamp > uint256(a.fundedUntil) + s.lock;
+        } else if (reason == CloseReason.StreamEnded) {
             holds = s.state == IPayments.StreamState.Closed;
         }
         if (!holds) revert Leases_ReasonRefused(id, reason, msg.sender);
     }
 
+    /// @dev Marks a lease as closed and frees its slot.
+    function _close(
+        LeaseId id,
+        Lease storage l,
+        IPayments.StreamView memory s,
+        CloseReason reason,
+        uint128 penalty
+    ) private {
+        l.state = State.Closed;
+        l.reason = reason;
+        l.endsAt = uint40(block.timestamp);
+        _slots[s.account][l.slot >> 8] &= ~(1 << (l.slot & 0xff));
+        emit Closed(id, s.payee, msg.sender, reason, penalty);
+    }
+
     function _requirePayer(LeaseId id, AccountId account) private view {
-        if (PAYMENTS.ownerOf(account) == msg.sender || _agents[account][msg.sender]) return;
-        revert Leases_NotPayer(id, account, msg.sender);
+        if (!_isPayer(account, msg.sender)) revert Leases_NotPayer(id, account, msg.sender);
+    }
+
+    function _isPayer(AccountId account, address who) private view returns (bool) {
+        return PAYMENTS.ownerOf(account) == who || _agents[account][who];
     }
 
     function _isProviders(CloseReason reason) private pure returns (bool) {

@@ -33,6 +33,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         uint128 free;
         uint128 rate;
         uint128 lockup;
+        uint40 resumedAt;
     }
 
     /// @dev `clockAt` is the account's clock when `owed` was last brought up to date.
@@ -169,22 +170,24 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     /// @inheritdoc IPayments
     function closeStream(StreamId id) external {
         Stream storage s = _streams[id];
-        if (s.state != StreamState.Reserved && s.state != StreamState.Running) {
-            revert Payments_WrongState(id, s.state);
-        }
-        AccountId accountId = s.account;
-        Account storage a = _accounts[accountId];
-        address operator = operatorOf(id);
-        if (msg.sender != operator && msg.sender != a.owner) revert Payments_NotParty(id, msg.sender);
-        _settle(a);
-        _accrue(s, a.clock);
-        uint128 rate = s.rate;
-        if (s.state == StreamState.Running) _turn(a, rate, 0);
-        a.lockup -= _lockup(rate, s.lock);
-        s.rate = 0;
-        s.state = StreamState.Closed;
-        _giveBack(accountId, a, operator, rate);
+        Account storage a = _accounts[s.account];
+        if (msg.sender != operatorOf(id) && msg.sender != a.owner) revert Payments_NotParty(id, msg.sender);
+        _close(id, s, a);
         emit StreamClosed(id);
+    }
+
+    /// @inheritdoc IPayments
+    function cutStream(StreamId id, uint40 clock) external returns (uint128 back) {
+        Stream storage s = _streams[id];
+        if (msg.sender != operatorOf(id)) revert Payments_NotParty(id, msg.sender);
+        Account storage a = _accounts[s.account];
+        uint128 rate = s.state == StreamState.Running ? s.rate : 0;
+        _close(id, s, a);
+        if (clock < a.clock) back = rate * (a.clock - clock);
+        if (back > s.owed) back = s.owed;
+        s.owed -= back;
+        a.free += back;
+        emit StreamCut(id, back);
     }
 
     /// @inheritdoc IPayments
@@ -241,6 +244,11 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
+    function resumedAt(AccountId id) external view returns (uint40) {
+        return _accounts[id].resumedAt;
+    }
+
+    /// @inheritdoc IPayments
     function ownerOf(AccountId id) external view returns (address) {
         return _accounts[id].owner;
     }
@@ -275,6 +283,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
             uint256 needed = a.lockup > a.rate ? a.lockup : a.rate;
             if (a.free < needed) revert Payments_TopUpTooSmall(id, needed - a.free);
             a.settledAt = uint40(block.timestamp);
+            a.resumedAt = uint40(block.timestamp);
             a.dry = false;
         }
         emit Deposited(id, owner, salt, msg.sender, amount);
@@ -320,6 +329,21 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         s.clockAt = a.clock;
         s.state = StreamState.Running;
         _turn(a, 0, s.rate);
+    }
+
+    /// @dev Ends a stream that is open; what it accrued stays owed.
+    function _close(StreamId id, Stream storage s, Account storage a) private {
+        if (s.state != StreamState.Reserved && s.state != StreamState.Running) {
+            revert Payments_WrongState(id, s.state);
+        }
+        _settle(a);
+        _accrue(s, a.clock);
+        uint128 rate = s.rate;
+        if (s.state == StreamState.Running) _turn(a, rate, 0);
+        a.lockup -= _lockup(rate, s.lock);
+        s.rate = 0;
+        s.state = StreamState.Closed;
+        _giveBack(s.account, a, operatorOf(id), rate);
     }
 
     /// @dev Changes the rate of an account, which must be settled, by what one stream's changes.

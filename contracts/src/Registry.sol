@@ -18,6 +18,10 @@ contract Registry is IRegistry {
     mapping(address provider => Life) private _lives;
     mapping(address provider => Listing) private _listings;
 
+    /// @inheritdoc IRegistry
+    mapping(address provider => mapping(address auditor => mapping(bytes32 attribute => uint40))) public
+        vouchedUntil;
+
     /// @param ttl For how long a provider counts as live after it was last heard of, in seconds.
     constructor(uint40 ttl) {
         TTL = ttl;
@@ -52,6 +56,12 @@ contract Registry is IRegistry {
         if (!life.listed) revert Registry_NotListed(msg.sender);
         life.seenAt = uint40(block.timestamp);
         emit Heartbeat(msg.sender);
+    }
+
+    /// @inheritdoc IRegistry
+    function vouch(address provider, bytes32 attribute, uint40 expiry) external {
+        vouchedUntil[provider][msg.sender][attribute] = expiry;
+        emit Vouched(provider, msg.sender, attribute, expiry);
     }
 
     /// @inheritdoc IRegistry

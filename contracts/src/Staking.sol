@@ -108,6 +108,16 @@ contract Staking is IStaking, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
+    function lower(address bonder, uint96 ref, uint128 amount) external {
+        Lock storage l = _locks[bonder][msg.sender][ref];
+        if (l.releaseAt != 0) revert Staking_Released(bonder, ref, l.releaseAt);
+        if (amount > l.amount) revert Staking_LowersTooMuch(bonder, ref, amount, l.amount);
+        l.amount -= amount;
+        _bonds[bonder].locked -= amount;
+        emit Lowered(bonder, msg.sender, ref, amount);
+    }
+
+    /// @inheritdoc IStaking
     function release(address bonder, uint96 ref, uint40 releaseAt) external {
         Lock storage l = _locks[bonder][msg.sender][ref];
         if (l.releaseAt != 0) revert Staking_Released(bonder, ref, l.releaseAt);

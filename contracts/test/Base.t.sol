@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Apps } from "../src/Apps.sol";
+import { Auction } from "../src/Auction.sol";
 import { Leases } from "../src/Leases.sol";
 import { Payments } from "../src/Payments.sol";
 import { Registry } from "../src/Registry.sol";
+import { Sla } from "../src/Sla.sol";
 import { Staking } from "../src/Staking.sol";
+import { IAuction } from "../src/interfaces/IAuction.sol";
 import { ILeases } from "../src/interfaces/ILeases.sol";
 import { IPayments } from "../src/interfaces/IPayments.sol";
 import { IRegistry } from "../src/interfaces/IRegistry.sol";
+import { ISla } from "../src/interfaces/ISla.sol";
 import { IStaking } from "../src/interfaces/IStaking.sol";
 import { AccountId, LeaseId, StreamId, accountIdOf, streamIdOf } from "../src/types/Ids.sol";
 import { TestToken } from "./tokens/TestToken.sol";
@@ -30,12 +35,17 @@ abstract contract Base is Test {
     uint40 internal constant TTL = 10 minutes;
     uint40 internal constant CLAIM_WINDOW = 3 days;
     uint256 internal constant EARLY_CLOSE_BPS = 2_000;
+    uint128 internal constant RENT = 1_000;
+    uint40 internal constant NAME_GRACE = 30 days;
 
     TestToken internal token;
     Payments internal payments;
     Staking internal staking;
     Registry internal registry;
     Leases internal leases;
+    Sla internal sla;
+    Auction internal auction;
+    Apps internal apps;
 
     address internal payer = makeAddr("payer");
     address internal payee = makeAddr("payee");
@@ -54,7 +64,32 @@ abstract contract Base is Test {
         payments = new Payments(money);
         staking = new Staking(money, UNBOND_DELAY);
         registry = new Registry(TTL);
-        leases = new Leases(payments, staking, registry, CLAIM_WINDOW, EARLY_CLOSE_BPS);
+        leases = new Leases(payments, staking, registry, CLAIM_WINDOW, EARLY_CLOSE_BPS, _slaTerms());
+        sla = leases.SLA();
+        auction = new Auction(leases, staking, registry, _auctionTerms());
+        apps = new Apps(leases, payments, RENT, NAME_GRACE, LOCK);
+    }
+
+    function _slaTerms() internal pure returns (ISla.Terms memory) {
+        return ISla.Terms({
+            challengeBond: 1e6,
+            challengePause: 1 hours,
+            watcherBond: 100e6,
+            epoch: 1 hours,
+            mergeGap: 5 minutes,
+            rewardBps: 500
+        });
+    }
+
+    function _auctionTerms() internal pure returns (IAuction.Terms memory) {
+        return IAuction.Terms({
+            deposit: 1e6,
+            stepBps: 100,
+            extension: 60,
+            maxExtension: 1 hours,
+            awardGrace: 1 hours,
+            noShowBps: 1_000
+        });
     }
 
     // Payments ------------------------------------------------------------------------------------------------------

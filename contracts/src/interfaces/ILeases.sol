@@ -64,7 +64,8 @@ interface ILeases {
         Unhealthy,
         StartMissed,
         AccountDry,
-        StreamEnded
+        StreamEnded,
+        WentDark
     }
 
     /// @notice What is kept of a lease; its rate, lock, payer and provider are its stream's.
@@ -73,6 +74,7 @@ interface ILeases {
     /// @param activatedAt When it was.
     /// @param endsAt When it was closed; while it is active, when the provider's notice runs out (zero for none).
     /// @param slot The slot of the account that it fills.
+    /// @param reason Why it was closed.
     /// @param grace See `Quote`.
     /// @param full See `Quote`.
     /// @param response See `Quote`.
@@ -82,7 +84,8 @@ interface ILeases {
         uint40 startBy;
         uint40 activatedAt;
         uint40 endsAt;
-        uint32 slot;
+        uint24 slot;
+        CloseReason reason;
         uint24 grace;
         uint24 full;
         uint24 response;
@@ -133,6 +136,8 @@ interface ILeases {
     );
     /// @notice `agent` may, or may no longer, open, amend and close leases of `account`.
     event AgentSet(AccountId indexed account, address indexed agent, bool allowed);
+    /// @notice `issuer` may, or may no longer, open and amend leases in the name of `provider` without its signature.
+    event IssuerSet(address indexed provider, address indexed issuer, bool allowed);
     /// @notice The provider made these nonces unusable: bit i of `mask` stands for nonce `word × 256 + i`.
     event NoncesCancelled(address indexed provider, uint256 word, uint256 mask);
 
@@ -150,6 +155,10 @@ interface ILeases {
     error Leases_BadSignature(address provider);
     /// @notice The outage terms do not make a curve: `grace` has to be below `full`.
     error Leases_BadTerms(uint24 grace, uint24 full);
+    /// @notice `slot` is more than 2^24 - 1.
+    error Leases_BadSlot(uint32 slot);
+    /// @notice Only the contract that judges outages may do this.
+    error Leases_NotSla(address caller);
     /// @notice Another lease is open in that slot.
     error Leases_SlotTaken(AccountId account, uint32 slot);
     /// @notice The lease is in another state than the call needs.
@@ -168,7 +177,8 @@ interface ILeases {
     error Leases_NoticeGiven(LeaseId id, uint40 endsAt);
 
     /// @notice Opens a lease out of a quote, in a free slot of `account`: by its owner or an agent of the owner's.
-    /// The account must let this contract open streams (`Payments.approve`).
+    /// The account must let this contract open streams (`Payments.approve`). The provider signs the quote, unless it lets
+    /// the caller issue leases in its name.
     function open(Quote calldata quote, bytes calldata signature, AccountId account, uint32 slot)
         external
         returns (LeaseId id);
@@ -184,11 +194,22 @@ interface ILeases {
 
     /// @notice Closes a lease: by the payer at any time; by the provider before it is active or after its notice,
     /// else at the price of part of its coverage; by anybody when the start was missed, the account has been dry
-    /// for longer than the lock, or the stream was ended in Payments.
+    /// for longer than the lock or cannot start to pay, or the stream was ended in Payments.
     function close(LeaseId id, CloseReason reason) external;
 
     /// @notice Lets `agent` open, amend and close leases of an account of the caller's, or no longer.
     function setAgent(AccountId account, address agent, bool allowed) external;
+
+    /// @notice Lets `issuer` open and amend leases in the caller's name without a signature, or no longer: a market that
+    /// the caller bids on. It locks the caller's bond as far as the caller lets this contract do so.
+    function setIssuer(address issuer, bool allowed) external;
+
+    /// @notice Takes `amount` of a lease's coverage for its payer, less `reward` for `rewarded`; by the Sla contract.
+    function compensate(LeaseId id, uint128 amount, address rewarded, uint128 reward) external;
+
+    /// @notice Closes a lease whose provider went dark, unpaid from the second in which the account's clock stood at
+    /// `clock`; by the Sla contract.
+    function closeDark(LeaseId id, uint40 clock) external;
 
     /// @notice Makes quotes of the caller's unusable: bit i of `mask` stands for nonce `word × 256 + i`.
     function cancelNonces(uint256 word, uint256 mask) external;
@@ -207,6 +228,12 @@ interface ILeases {
 
     /// @notice Whether a lease is open in that slot.
     function isSlotTaken(AccountId account, uint32 slot) external view returns (bool);
+
+    /// @notice Whether `issuer` may open leases in the name of `provider`.
+    function isIssuer(address provider, address issuer) external view returns (bool);
+
+    /// @notice Whether `who` owns `account` or acts for its owner.
+    function isPayer(AccountId account, address who) external view returns (bool);
 
     /// @notice Whether `agent` may act for `account`.
     function isAgent(AccountId account, address agent) external view returns (bool);

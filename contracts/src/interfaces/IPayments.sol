@@ -95,6 +95,8 @@ interface IPayments {
     event RateSet(StreamId indexed id, uint128 rate, uint32 lock);
     /// @notice A stream ended; what it accrued can still be collected.
     event StreamClosed(StreamId indexed id);
+    /// @notice A stream ended as of an earlier second; `back` units of what it had accrued went back to its account.
+    event StreamCut(StreamId indexed id, uint128 back);
     /// @notice `amount` tokens of `id` went to its payee.
     event Collected(StreamId indexed id, address indexed payee, uint256 amount);
     /// @notice `amount` tokens of `account` were paid at once.
@@ -178,6 +180,11 @@ interface IPayments {
     /// operator, which may have a say in how.
     function closeStream(StreamId id) external;
 
+    /// @notice Ends a stream as of the second in which its account's clock stood at `clock`: what it accrued since goes
+    /// back to the account, as far as it is still owed. By its operator, which has nothing from it.
+    /// @return back What went back, in units.
+    function cutStream(StreamId id, uint40 clock) external returns (uint128 back);
+
     /// @notice Pays `amount` tokens to `to` at once: by the owner, or by an operator within its approval.
     function pay(AccountId account, address to, uint256 amount) external;
 
@@ -187,6 +194,10 @@ interface IPayments {
 
     /// @notice The account as of now.
     function account(AccountId id) external view returns (AccountView memory);
+
+    /// @notice When `id` was last topped up after it had run dry, a Unix time; zero if it never was. From then on it was
+    /// funded without a gap until `fundedUntil`.
+    function resumedAt(AccountId id) external view returns (uint40);
 
     /// @notice Who owns `id`; zero if nobody does.
     function ownerOf(AccountId id) external view returns (address);

@@ -52,6 +52,11 @@ interface IRegistry {
     /// @notice `provider` is alive.
     event Heartbeat(address indexed provider);
 
+    /// @notice `auditor` vouches until `expiry` that `provider` has `attribute` (zero: no longer).
+    event Vouched(
+        address indexed provider, address indexed auditor, bytes32 indexed attribute, uint40 expiry
+    );
+
     /// @notice `provider` is not listed.
     error Registry_NotListed(address provider);
     /// @notice `field` is `length` bytes long, and has to have 1 to `limit`.
@@ -67,6 +72,13 @@ interface IRegistry {
 
     /// @notice Says that the caller is alive.
     function heartbeat() external;
+
+    /// @notice Vouches until `expiry`, a Unix time, that `provider` has `attribute`, the hash of a name; zero takes it back.
+    /// A provider may vouch for itself; who counts for how much is for the reader to say.
+    function vouch(address provider, bytes32 attribute, uint40 expiry) external;
+
+    /// @notice Until when `auditor` vouches that `provider` has `attribute`, a Unix time; zero if it does not.
+    function vouchedUntil(address provider, address auditor, bytes32 attribute) external view returns (uint40);
 
     /// @notice The listing of `provider`.
     function listingOf(address provider) external view returns (ProviderView memory);

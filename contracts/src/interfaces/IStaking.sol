@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { IERC20 } from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 /// @title Staking: bonds, coverage, unbonding and slashing
 /// @notice A bonder puts tokens at stake once and lets contracts (lockers) lock parts of it as coverage. What is
 /// locked can be slashed by the locker that locked it, up to that lock and no further; what is free can be
@@ -41,6 +43,8 @@ interface IStaking {
     event Locked(address indexed bonder, address indexed locker, uint96 indexed ref, uint256 amount);
     /// @notice `ref` of `locker` is backed until `releaseAt`.
     event ReleaseSet(address indexed bonder, address indexed locker, uint96 indexed ref, uint40 releaseAt);
+    /// @notice `ref` of `locker` is backed by `amount` less.
+    event Lowered(address indexed bonder, address indexed locker, uint96 indexed ref, uint256 amount);
     /// @notice `amount` is free again.
     event Unlocked(address indexed bonder, address indexed locker, uint96 indexed ref, uint256 amount);
     /// @notice `amount` was taken: `paid` for `beneficiary`, `reward` for `rewarded`, the rest burned.
@@ -73,8 +77,18 @@ interface IStaking {
     error Staking_StillLocked(address bonder, uint96 ref, uint40 releaseAt);
     /// @notice The slash of `amount` is more than the lock's `locked`.
     error Staking_SlashAboveLock(address bonder, uint96 ref, uint256 amount, uint256 locked);
+    /// @notice The lock cannot be lowered by `amount`, being `locked`.
+    error Staking_LowersTooMuch(address bonder, uint96 ref, uint256 amount, uint256 locked);
     /// @notice The reward is more than `limit`.
     error Staking_RewardAboveLimit(uint256 reward, uint256 limit);
+
+    /// @notice The token that is bonded.
+    // forge-lint: disable-next-line(mixed-case-function)
+    function TOKEN() external view returns (IERC20);
+
+    /// @notice The largest share of a slash that may go to whoever proved the fault, in basis points.
+    // forge-lint: disable-next-line(mixed-case-function)
+    function MAX_REWARD_BPS() external view returns (uint256);
 
     /// @notice Adds `amount` of the caller's tokens to the bond of `bonder`.
     function bond(address bonder, uint256 amount) external;
@@ -93,6 +107,9 @@ interface IStaking {
 
     /// @notice Locks `amount` more for `ref`; by a locker that `bonder` allows.
     function lock(address bonder, uint96 ref, uint128 amount) external;
+
+    /// @notice Frees `amount` of the caller's `ref`; the rest stays locked.
+    function lower(address bonder, uint96 ref, uint128 amount) external;
 
     /// @notice Says until when the caller's `ref` stays backed; now or earlier frees it at once.
     function release(address bonder, uint96 ref, uint40 releaseAt) external;

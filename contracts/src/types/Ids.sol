@@ -11,6 +11,12 @@ type StreamId is uint256;
 /// @notice A lease in Leases, counted from 1. It is also the `ref` of its stream and of its coverage lock.
 type LeaseId is uint64;
 
+/// @notice An order in Auction, counted from 1.
+type OrderId is uint64;
+
+/// @notice An app in Apps, counted from 1.
+type AppId is uint64;
+
 using { eqAccountId as == } for AccountId global;
 using { neLeaseId as != } for LeaseId global;
 

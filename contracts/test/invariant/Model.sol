@@ -390,7 +390,7 @@ contract Model {
         Lease storage l = _leases.push();
         l.account = AccountId.wrap(log.topics[3]);
         l.provider = _address(log.topics[2]);
-        (l.lease.state, l.lease.startBy, l.lease.slot) = (ILeases.State.Pending, startBy, slot);
+        (l.lease.state, l.lease.startBy, l.lease.slot) = (ILeases.State.Pending, startBy, uint24(slot));
         l.coverage = quote.coverage;
         _takeTerms(l, quote);
         ++openInSlot[l.account][slot];

@@ -2,10 +2,15 @@
 pragma solidity ^0.8.30;
 
 import { Deploy } from "../../../script/Deploy.s.sol";
+import { Apps } from "../../src/Apps.sol";
+import { Auction } from "../../src/Auction.sol";
 import { Leases } from "../../src/Leases.sol";
 import { Payments } from "../../src/Payments.sol";
 import { Registry } from "../../src/Registry.sol";
+import { Sla } from "../../src/Sla.sol";
 import { Staking } from "../../src/Staking.sol";
+import { IAuction } from "../../src/interfaces/IAuction.sol";
+import { ISla } from "../../src/interfaces/ISla.sol";
 import { TestToken } from "../tokens/TestToken.sol";
 import { Test } from "forge-std/Test.sol";
 
@@ -84,9 +89,18 @@ contract DeployTest is Test {
         assertEq(address(leases.REGISTRY()), d.registry);
         assertEq(leases.CLAIM_WINDOW(), 3 days);
         assertEq(leases.EARLY_CLOSE_BPS(), 2_000);
+        assertEq(address(leases.SLA()), d.sla);
+        assertEq(address(Sla(d.sla).LEASES()), d.leases);
+        assertEq(Sla(d.sla).WATCHER_BOND(), 100e6, "the environment has whole tokens");
+        assertEq(address(Auction(d.auction).LEASES()), d.leases);
+        assertEq(address(Apps(d.apps).LEASES()), d.leases);
+        assertEq(Apps(d.apps).RENT(), uint256(1e15) / 30 days);
 
         string memory json = vm.readFile(_file);
-        assertEq(vm.parseJsonKeys(json, ".").length, 7);
+        assertEq(vm.parseJsonKeys(json, ".").length, 10);
+        assertEq(vm.parseJsonAddress(json, ".sla"), d.sla);
+        assertEq(vm.parseJsonAddress(json, ".auction"), d.auction);
+        assertEq(vm.parseJsonAddress(json, ".apps"), d.apps);
         assertEq(vm.parseJsonUint(json, ".chainId"), d.chainId);
         assertEq(vm.parseJsonUint(json, ".block"), d.block);
         assertEq(vm.parseJsonAddress(json, ".token"), d.token);
@@ -149,7 +163,11 @@ contract DeployTest is Test {
             unbondDelay: 7 days,
             claimWindow: 3 days,
             registryTtl: 10 minutes,
-            earlyCloseBps: 2_000
+            earlyCloseBps: 2_000,
+            nameGrace: 30 days,
+            nameRent: 1,
+            sla: ISla.Terms(1, 1 hours, 100, 1 hours, 5 minutes, 500),
+            auction: IAuction.Terms(1, 100, 60, 1 hours, 1 hours, 1_000)
         });
     }
 }

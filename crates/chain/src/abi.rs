@@ -29,6 +29,31 @@ sol!(
     "abi/Leases.json"
 );
 sol!(
+    #[sol(rpc)]
+    #[derive(Debug, Default, PartialEq, Eq)]
+    Sla,
+    "abi/Sla.json"
+);
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug, Default, PartialEq, Eq)]
+    Auction,
+    "abi/Auction.json"
+);
+/// Apart from the others, because it has their quotes in its ABI, too.
+pub mod apps {
+    use alloy::sol;
+
+    sol!(
+        #[sol(rpc)]
+        #[derive(Debug, PartialEq, Eq)]
+        Apps,
+        "abi/Apps.json"
+    );
+}
+pub use apps::Apps;
+
+sol!(
     /// What is used of the settlement token: ERC-20, its metadata, and the mint of a test token.
     #[sol(rpc)]
     #[derive(Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,9 @@ use alloy::{
 use protocol::{amount::Token, quote::Quote};
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{Erc20, ILeases, IRegistry, Leases, Payments, Registry, Staking};
+use crate::abi::{
+    Apps, Auction, Erc20, ILeases, IRegistry, Leases, Payments, Registry, Sla, Staking,
+};
 
 /// The most blocks that one log query spans; nodes refuse more, or answer late.
 const MAX_BLOCKS_PER_QUERY: u64 = 10_000;
@@ -38,6 +40,12 @@ pub struct Deployment {
     pub registry: Address,
     /// Leases.
     pub leases: Address,
+    /// Sla.
+    pub sla: Address,
+    /// Auction.
+    pub auction: Address,
+    /// Apps.
+    pub apps: Address,
 }
 
 /// The chain could not be used.
@@ -160,6 +168,9 @@ impl Chain {
             (deployment.staking, "Staking"),
             (deployment.registry, "Registry"),
             (deployment.leases, "Leases"),
+            (deployment.sla, "Sla"),
+            (deployment.auction, "Auction"),
+            (deployment.apps, "Apps"),
         ] {
             if provider.get_code_at(address).await.map_err(rpc)?.is_empty() {
                 return Err(ConnectError::NoContract(address, name));
@@ -206,6 +217,21 @@ impl Chain {
     /// The Leases contract.
     pub fn leases(&self) -> Leases::LeasesInstance<&DynProvider> {
         Leases::new(self.deployment.leases, &self.provider)
+    }
+
+    /// The Sla contract.
+    pub fn sla(&self) -> Sla::SlaInstance<&DynProvider> {
+        Sla::new(self.deployment.sla, &self.provider)
+    }
+
+    /// The Auction contract.
+    pub fn auction(&self) -> Auction::AuctionInstance<&DynProvider> {
+        Auction::new(self.deployment.auction, &self.provider)
+    }
+
+    /// The Apps contract.
+    pub fn apps(&self) -> Apps::AppsInstance<&DynProvider> {
+        Apps::new(self.deployment.apps, &self.provider)
     }
 
     /// The settlement token, as people see it.

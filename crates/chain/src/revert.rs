@@ -9,8 +9,8 @@ use alloy::{
 };
 
 use crate::abi::{
-    Erc20::Erc20Errors, Leases::LeasesErrors, Payments::PaymentsErrors, Registry::RegistryErrors,
-    Staking::StakingErrors,
+    Auction::AuctionErrors, Erc20::Erc20Errors, Leases::LeasesErrors, Payments::PaymentsErrors,
+    Registry::RegistryErrors, Sla::SlaErrors, Staking::StakingErrors, apps::Apps::AppsErrors,
 };
 
 /// Why a contract refused a call.
@@ -24,6 +24,12 @@ pub enum Revert {
     Registry(RegistryErrors),
     /// Leases refused.
     Leases(LeasesErrors),
+    /// Sla refused.
+    Sla(SlaErrors),
+    /// Auction refused.
+    Auction(AuctionErrors),
+    /// Apps refused.
+    Apps(AppsErrors),
     /// The settlement token refused.
     Token(Erc20Errors),
     /// A contract refused in words.
@@ -62,6 +68,15 @@ impl Revert {
         if let Ok(err) = LeasesErrors::abi_decode(data) {
             return Self::Leases(err);
         }
+        if let Ok(err) = SlaErrors::abi_decode(data) {
+            return Self::Sla(err);
+        }
+        if let Ok(err) = AuctionErrors::abi_decode(data) {
+            return Self::Auction(err);
+        }
+        if let Ok(err) = AppsErrors::abi_decode(data) {
+            return Self::Apps(err);
+        }
         if let Ok(err) = Erc20Errors::abi_decode(data) {
             return Self::Token(err);
         }
@@ -79,6 +94,9 @@ impl fmt::Display for Revert {
             Self::Staking(err) => staking(err, f),
             Self::Registry(err) => write!(f, "{}", sentence(&format!("{err:?}"))),
             Self::Leases(err) => leases(err, f),
+            Self::Sla(err) => write!(f, "{}", sentence(&format!("{err:?}"))),
+            Self::Auction(err) => write!(f, "{}", sentence(&format!("{err:?}"))),
+            Self::Apps(err) => write!(f, "{}", sentence(&format!("{err:?}"))),
             Self::Token(Erc20Errors::ERC20InsufficientBalance(e)) => {
                 write!(
                     f,

@@ -1,6 +1,12 @@
 //! Sending transactions with one key: one nonce after the other, fees raised until they are mined.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy::{
     consensus::BlockHeader,
@@ -56,13 +62,31 @@ pub struct Sender {
     wallet: EthereumWallet,
     signer: PrivateKeySigner,
     nonce: Arc<Mutex<u64>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// A transaction between being counted and being mined, given up or dropped.
+#[derive(Debug)]
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Sender {
     /// A sender on `chain` with `signer`.
     pub fn new(chain: Chain, signer: PrivateKeySigner) -> Self {
         let wallet = EthereumWallet::from(signer.clone());
-        Self { chain, wallet, signer, nonce: Arc::default() }
+        Self { chain, wallet, signer, nonce: Arc::default(), under_way: Arc::default() }
     }
 
     /// Who sends.
@@ -107,10 +131,13 @@ impl Sender {
         request.set_chain_id(self.chain.id());
 
         let mut hashes = Vec::new();
+        let _under_way = UnderWay::begin(&self.under_way);
         {
             let mut next = self.nonce.lock().await;
             let pending = node.get_transaction_count(from).pending().await;
-            let nonce = pending.map_err(SendError::Rpc)?.max(*next);
+            // With nothing else under way the chain alone counts: a reorganisation may have taken back what was mined.
+            let known = if self.under_way.load(Ordering::Relaxed) > 1 { *next } else { 0 };
+            let nonce = pending.map_err(SendError::Rpc)?.max(known);
             request.set_nonce(nonce);
             hashes.push(self.broadcast(&request).await?);
             *next = nonce + 1;
@@ -134,8 +161,7 @@ impl Sender {
     }
 
     async fn broadcast(&self, request: &TransactionRequest) -> Result<B256, SendError> {
-        let signed =
-            request.clone().build(&self.wallet).await.map_err(SendError::Sign)?;
+        let signed = request.clone().build(&self.wallet).await.map_err(SendError::Sign)?;
         let raw = signed.encoded_2718();
         let sent = self.chain.provider().send_raw_transaction(&raw).await;
         sent.map(|pending| *pending.tx_hash()).map_err(|err| self.refusal(err))

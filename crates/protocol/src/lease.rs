@@ -46,10 +46,12 @@ pub enum CloseReason {
     Unhealthy,
     /// The provider did not start the pod in time.
     StartMissed,
-    /// The account was dry for longer than the lease's lock.
+    /// The account was dry for longer than the lease's lock, or could not start to pay.
     AccountDry,
     /// The stream that paid it was ended.
     StreamEnded,
+    /// Its provider went dark.
+    WentDark,
 }
 
 /// A number that stands for nothing here: a contract newer than this program.
@@ -70,7 +72,7 @@ impl TryFrom<u8> for State {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::None,
         Self::PayerDone,
         Self::PayerMoved,
@@ -85,6 +87,7 @@ impl CloseReason {
         Self::StartMissed,
         Self::AccountDry,
         Self::StreamEnded,
+        Self::WentDark,
     ];
 }
 
@@ -112,8 +115,9 @@ impl fmt::Display for CloseReason {
             Self::SecretsUnreadable => "the secrets could not be opened",
             Self::Unhealthy => "the pod did not become healthy in time",
             Self::StartMissed => "the provider did not start it in time",
-            Self::AccountDry => "the account was dry for longer than the lock",
+            Self::AccountDry => "the account was dry for longer than the lock, or could not start to pay",
             Self::StreamEnded => "the stream that paid it was ended",
+            Self::WentDark => "its provider went dark",
         })
     }
 }

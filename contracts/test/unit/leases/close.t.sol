@@ -214,7 +214,7 @@ contract CloseTest is Base {
     }
 
     function test_WhenAllOfCoverageIsThePenalty() public {
-        leases = new Leases(payments, staking, registry, CLAIM_WINDOW, 10_000);
+        leases = new Leases(payments, staking, registry, CLAIM_WINDOW, 10_000, _slaTerms());
         _allow(provider.addr, address(leases));
         _approve(address(leases), RATE, 0, LOCK);
         LeaseId id = _active();
@@ -264,13 +264,21 @@ contract CloseTest is Base {
         leases.close(id, DRY);
     }
 
-    function test_RevertWhen_DryButPending() public {
+    function test_RevertWhen_PendingAndAccountCanPay() public {
         LeaseId id = _pending();
-        _stream(1, uint128(FUNDS * SCALE / 10), 0, true);
-        skip(LOCK + 100);
         _expectRefused(id, DRY, stranger);
         vm.prank(stranger);
         leases.close(id, DRY);
+    }
+
+    /// @dev The provider could not start it, so nobody may say that it did not want to.
+    function test_WhenPendingAndAccountCannotStartToPay() public {
+        LeaseId id = _pending();
+        _stream(1, uint128(FUNDS * SCALE / 10), 0, true);
+        skip(11);
+        vm.prank(stranger);
+        leases.close(id, DRY);
+        assertEq(uint8(leases.lease(id).reason), uint8(DRY));
     }
 
     function test_WhenAccountIsDryForLongerThanLock() public {

@@ -21,7 +21,7 @@ contract LeasesTest is Base {
 
     function test_RevertWhen_EarlyCloseCostsMoreThanAll() public {
         vm.expectRevert("earlyCloseBps is more than 10,000");
-        new Leases(payments, staking, registry, CLAIM_WINDOW, 10_001);
+        new Leases(payments, staking, registry, CLAIM_WINDOW, 10_001, _slaTerms());
     }
 
     function test_WhenConstructed() public view {

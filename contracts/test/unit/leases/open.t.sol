@@ -309,7 +309,7 @@ contract OpenTest is Base {
         assertTrue(leases.isSlotTaken(account, 0));
     }
 
-    function testFuzz_SlotsAndNoncesAreApart(uint32 slot, uint32 other, uint256 nonce, uint256 next) public {
+    function testFuzz_SlotsAndNoncesAreApart(uint24 slot, uint24 other, uint256 nonce, uint256 next) public {
         vm.assume(slot != other && nonce != next);
         this.open(nonce, slot);
         assertTrue(leases.isSlotTaken(account, slot));
@@ -317,6 +317,11 @@ contract OpenTest is Base {
         assertTrue(leases.isNonceUsed(provider.addr, nonce));
         assertFalse(leases.isNonceUsed(provider.addr, next));
         this.open(next, other);
+    }
+
+    function test_RevertWhen_SlotIsTooLarge() public {
+        vm.expectRevert(abi.encodeWithSelector(ILeases.Leases_BadSlot.selector, 1 << 24));
+        this.open(1, 1 << 24);
     }
 
     /// @dev External, so that an expected revert is the whole call's and not the signing's.
