@@ -13,6 +13,9 @@ else
 cargo_test := cargo test --workspace --exclude tests && cargo test -p tests -- --test-threads=2
 endif
 
+# A provider mounts volumes and fences its pods in, which only root may.
+as_root := $(if $(filter 0,$(shell id -u)),,sudo)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench gas coverage lint fmt abi deny clean
 
@@ -24,7 +27,7 @@ setup: ## Bring what is missing: Docker, Postgres, Foundry, solc, OpenZeppelin; 
 
 demo: setup guestbook ## The whole market on this machine, with the guestbook deployed on it
 	cargo build -p roadstead
-	cargo run -q -p roadstead -- dev --demo
+	$(as_root) target/debug/roadstead dev --demo
 
 build: setup ## The `roadstead` program, optimised: target/release/roadstead
 	cargo build -p roadstead --release

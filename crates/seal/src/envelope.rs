@@ -9,7 +9,11 @@ use hpke::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::key::{SealingKey, SealingPublicKey};
+use crate::{
+    app::{KeyContext, SenderKey, SenderPublicKey},
+    key::{SealingKey, SealingPublicKey},
+    text,
+};
 
 pub(crate) type Kem = X25519HkdfSha256;
 type Kdf = HkdfSha256;
@@ -58,6 +62,9 @@ pub enum SealError {
     /// It has a small order, so that everybody could open the envelope.
     #[error("{0} is not a key that can be sealed to")]
     Key(SealingPublicKey),
+    /// What was attested is not what the key is sealed for.
+    #[error("the evidence is about another chain or provider than the app's key is sealed for")]
+    OtherEvidence,
 }
 
 /// Why an envelope was not opened.
@@ -74,6 +81,15 @@ pub enum OpenError {
     /// What is inside is not what [`Secrets`](crate::Secrets) are written as. It is not shown, as it may be secret.
     #[error("the envelope opens, but holds no secrets: byte {0} is unexpected")]
     NotSecrets(usize),
+    /// As [`OpenError::Refused`], where the sender counts too.
+    #[error(
+        "the envelope comes from another sender, was sealed to another key or for another lease, pod, account, \
+         provider, nonce or chain, or was altered since"
+    )]
+    NotFromSender,
+    /// What is inside is not what an [`AppKey`](crate::AppKey) is written as.
+    #[error("the envelope opens, but holds no app key")]
+    NotKey,
 }
 
 impl Context {
@@ -101,15 +117,30 @@ impl Envelope {
             return Err(SealError::TooLarge(plaintext.len()));
         }
         let not_a_key = |_err: HpkeError| SealError::Key(*to);
-        let recipient = Deserializable::from_bytes(&to.0).map_err(not_a_key)?;
-        let (encapsulated_key, ciphertext) = single_shot_seal::<Aead, Kdf, Kem>(
-            &OpModeS::Base,
-            &recipient,
-            &context.info(),
-            plaintext,
-            &[],
-        )
-        .map_err(not_a_key)?;
+        Self::seal_as(&OpModeS::Base, to, &context.info(), plaintext).map_err(not_a_key)
+    }
+
+    /// Seals an app's key in mode Auth: it opens only for who knows that it comes from `from`.
+    pub(crate) fn seal_key(
+        to: &SealingPublicKey,
+        from: &SenderKey,
+        context: &KeyContext,
+        key: &[u8],
+    ) -> Result<Self, SealError> {
+        let secret = from.0.secret().clone();
+        let sender = OpModeS::Auth((secret, <Kem as hpke::Kem>::sk_to_pk(from.0.secret())));
+        Self::seal_as(&sender, to, &context.info(), key).map_err(|_err| SealError::Key(*to))
+    }
+
+    fn seal_as(
+        mode: &OpModeS<'_, Kem>,
+        to: &SealingPublicKey,
+        info: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Self, HpkeError> {
+        let recipient = Deserializable::from_bytes(&to.0)?;
+        let (encapsulated_key, ciphertext) =
+            single_shot_seal::<Aead, Kdf, Kem>(mode, &recipient, info, plaintext, &[])?;
         Ok(Self { encapsulated_key: encapsulated_key.to_bytes().into(), ciphertext })
     }
 }
@@ -128,49 +159,37 @@ impl SealingKey {
         if size > MAX_PLAINTEXT {
             return Err(OpenError::TooLarge(size));
         }
-        let refused = |_err: HpkeError| OpenError::Refused;
-        let encapsulated =
-            Deserializable::from_bytes(&envelope.encapsulated_key).map_err(refused)?;
-        single_shot_open::<Aead, Kdf, Kem>(
-            &OpModeR::Base,
-            self.secret(),
-            &encapsulated,
-            &context.info(),
-            &envelope.ciphertext,
-            &[],
-        )
-        .map(Zeroizing::new)
-        .map_err(refused)
+        self.open_as(&OpModeR::Base, envelope, &context.info()).map_err(|_err| OpenError::Refused)
+    }
+
+    /// The app's key in `envelope`, if `from` sealed it.
+    pub(crate) fn open_key(
+        &self,
+        envelope: &Envelope,
+        from: &SenderPublicKey,
+        context: &KeyContext,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let refused = |_err: HpkeError| OpenError::NotFromSender;
+        let sender = Deserializable::from_bytes(&from.0).map_err(refused)?;
+        self.open_as(&OpModeR::Auth(sender), envelope, &context.info()).map_err(refused)
+    }
+
+    fn open_as(
+        &self,
+        mode: &OpModeR<'_, Kem>,
+        envelope: &Envelope,
+        info: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, HpkeError> {
+        let encapsulated = Deserializable::from_bytes(&envelope.encapsulated_key)?;
+        let text = &envelope.ciphertext;
+        single_shot_open::<Aead, Kdf, Kem>(mode, self.secret(), &encapsulated, info, text, &[])
+            .map(Zeroizing::new)
     }
 }
 
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope").field("bytes", &self.ciphertext.len()).finish_non_exhaustive()
-    }
-}
-
-/// Bytes as `0x` and hexadecimal digits.
-mod text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        bytes: impl AsRef<[u8]>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("0x{}", hex::encode(bytes)))
-    }
-
-    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-    where
-        D: Deserializer<'de>,
-        T: TryFrom<Vec<u8>>,
-    {
-        let text = String::deserialize(deserializer)?;
-        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("no 0x in front"))?;
-        let bytes = hex::decode(digits).map_err(D::Error::custom)?;
-        let len = bytes.len();
-        T::try_from(bytes).map_err(|_err| D::Error::custom(format!("{len} bytes, not 32")))
     }
 }
 

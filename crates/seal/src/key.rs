@@ -47,6 +47,10 @@ impl SealingKey {
         SealingPublicKey(Kem::sk_to_pk(&self.0).to_bytes().into())
     }
 
+    pub(crate) fn of(secret: <Kem as hpke::Kem>::PrivateKey) -> Self {
+        Self(secret)
+    }
+
     pub(crate) fn secret(&self) -> &<Kem as hpke::Kem>::PrivateKey {
         &self.0
     }
