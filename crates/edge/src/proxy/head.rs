@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use hyper::{
-    HeaderMap, Request, Response, Version,
+    HeaderMap, Request, Response, Uri, Version,
     header::{self, HeaderName, HeaderValue},
-    http::uri::{Authority, PathAndQuery},
+    http::uri::{self, Authority, PathAndQuery, Scheme},
 };
+
+use super::pool::Protocol;
 
 /// A request that does not say for whom it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +19,8 @@ pub(super) enum BadHost {
     Several,
     #[error("the request's Host header is no host name")]
     Invalid,
+    #[error("the request's Host header and its authority are not the same")]
+    Different,
 }
 
 /// What the backend is told about the visitor.
@@ -26,6 +30,8 @@ pub(super) struct Forwarded {
     pub(super) authority: Authority,
     /// Who it is.
     pub(super) peer: IpAddr,
+    /// Whether it came by TLS.
+    pub(super) secure: bool,
 }
 
 /// Headers for one connection only (RFC 9110, 7.6.1), beside those that `Connection` names. hyper writes the framing.
@@ -52,9 +58,17 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<(Authority, String), BadHo
         (Some(value), None) => Some(value),
         (None, _) => None,
     };
-    // In the absolute form the Host header is to be there, and to be disregarded (RFC 9112, 3.2.2).
+    let version = request.version();
+    // In the absolute form the Host header is to be there, and to be disregarded (RFC 9112, 3.2.2). HTTP/2 has an
+    // authority in its place, which a Host header may only repeat (RFC 9113, 8.3.1).
     let authority = match (request.uri().authority(), written) {
-        (Some(authority), written) if written.is_some() || request.version() < Version::HTTP_11 => {
+        (Some(authority), Some(written)) if version == Version::HTTP_2 => {
+            if !authority.as_str().as_bytes().eq_ignore_ascii_case(written.as_bytes()) {
+                return Err(BadHost::Different);
+            }
+            authority.clone()
+        }
+        (Some(authority), written) if written.is_some() || version != Version::HTTP_11 => {
             authority.clone()
         }
         (None, Some(value)) if !value.is_empty() => {
@@ -70,21 +84,35 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<(Authority, String), BadHo
     Ok((authority, host))
 }
 
-/// Makes a visitor's request one to the backend. Whether it asks for another protocol.
-pub(super) fn to_backend<B>(request: &mut Request<B>, forwarded: Forwarded) -> bool {
+/// Makes a visitor's request one to a backend that speaks `protocol`. Whether it asks for another protocol.
+///
+/// HTTP/2 has no upgrade, so a backend that speaks it is not asked for one, and sees an ordinary request.
+pub(super) fn to_backend<B>(
+    request: &mut Request<B>,
+    forwarded: Forwarded,
+    protocol: Protocol,
+) -> bool {
     let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
-    let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let written = match protocol {
+        Protocol::Http1 => Version::HTTP_11,
+        Protocol::H2c => Version::HTTP_2,
+    };
+    let version = std::mem::replace(request.version_mut(), written);
 
     let headers = request.headers_mut();
     let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-    let upgrade = upgrade(headers).filter(|_protocol| version == Version::HTTP_11);
+    let upgrade = upgrade(headers)
+        .filter(|_protocol| version == Version::HTTP_11 && protocol == Protocol::Http1);
     strip(headers);
     // The visitor has had its 100 from us by the time that its body is read.
     headers.remove(header::EXPECT);
     let claims: Vec<_> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
     for name in claims {
         headers.remove(name);
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
     }
 
     let (host, peer) = (forwarded.authority.as_str(), forwarded.peer.to_string());
@@ -95,19 +123,54 @@ pub(super) fn to_backend<B>(request: &mut Request<B>, forwarded: Forwarded) -> b
             headers.insert(name, value);
         }
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match upgrade {
+    let scheme = if forwarded.secure { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if protocol == Protocol::H2c {
+        headers.remove(header::HOST);
+        *request.uri_mut() = absolute(forwarded.authority, path);
+        return false;
+    }
+    match &upgrade {
         Some(protocol) => {
-            headers.insert(header::UPGRADE, protocol);
+            headers.remove(header::TE);
+            headers.insert(header::UPGRADE, protocol.clone());
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            true
         }
         None if trailers => {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-            false
         }
-        None => false,
+        None => (),
+    }
+    *request.uri_mut() = path.into();
+    upgrade.is_some()
+}
+
+/// The URI from which HTTP/2 takes its scheme, authority and path.
+fn absolute(authority: Authority, path: PathAndQuery) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.path_and_query = Some(path.clone());
+    parts.authority = Some(authority);
+    // All three are there, and that is all that it takes.
+    Uri::from_parts(parts).unwrap_or_else(|_err| path.into())
+}
+
+/// HTTP/2 may send a cookie at a time, which HTTP/1.1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(_second)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in headers.get_all(header::COOKIE).iter().skip(1) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        // Parts of values, and what is between them, are a value.
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
     }
 }
 

@@ -21,8 +21,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, serve_within};
+use super::{Ingress, Limits};
 use crate::routes::{Backend, Routes};
+
+mod http2;
+mod limits;
+mod stats;
+mod tls;
 
 /// Longer than anything here takes, so that what hangs fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +49,8 @@ impl Stage {
         let (routes, stop) = (Routes::default(), CancellationToken::new());
         let addr = listener.local_addr().unwrap();
         let mut proxy = JoinSet::new();
-        proxy.spawn(serve_within(limits, listener, routes.clone(), stop.clone()));
+        let ingress = Ingress::new(routes.clone()).limits(limits);
+        proxy.spawn(ingress.http(listener, stop.clone()));
         Self { addr, routes, stop, proxy, backends: JoinSet::new() }
     }
 
@@ -593,6 +599,19 @@ async fn trailers_pass_both_ways() {
     let body = "3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n";
     let answer = stage.ask(&(head.replace("GET", "POST") + body)).await;
     assert!(answer.ends_with("\r\n2\r\nok\r\n0\r\nx-status: 0\r\n\r\n"), "{answer}");
+}
+
+/// hyper's servers can not send them, and a visitor loses nothing but time.
+#[tokio::test]
+async fn early_hints_are_dropped() {
+    let stage = Stage::with(|_, mut peer| async move {
+        peer.hear_head().await;
+        peer.say("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n").await;
+        peer.say(OK).await;
+    })
+    .await;
+    let answer = stage.ask(&get("")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("a.css"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,0 +1,261 @@
+//! Which certificate is shown to whom.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    client::verify_server_name,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+/// Why a certificate can not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadCertificate {
+    /// The chain is not PEM.
+    #[error("the certificate chain is not PEM")]
+    Chain(#[source] pem::Error),
+    /// There is PEM, but no certificate in it.
+    #[error("the chain holds no certificate: it has to begin with the host's own, in PEM")]
+    Empty,
+    /// The key is not PEM, or encrypted.
+    #[error("the key is not a private key in PEM, unencrypted")]
+    Key(#[source] pem::Error),
+    /// The key is of an unknown kind, or belongs to another certificate.
+    #[error("the key does not fit the certificate")]
+    Pair(#[source] rustls::Error),
+    /// The certificate is not X.509.
+    #[error("the certificate can not be read")]
+    Unreadable(#[source] x509_parser::error::X509Error),
+}
+
+/// A certificate chain with its private key. Clones share them.
+#[derive(Clone)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    begins: SystemTime,
+    expires: SystemTime,
+}
+
+impl Certificate {
+    /// Reads a chain that begins with the host's own certificate, and the key of that, both in PEM.
+    ///
+    /// # Errors
+    /// When one can not be read, or when they do not belong together.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, BadCertificate> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(BadCertificate::Chain)?;
+        let Some(own) = chain.first() else { return Err(BadCertificate::Empty) };
+        let (_rest, parsed) = x509_parser::parse_x509_certificate(own)
+            .map_err(|err| BadCertificate::Unreadable(err.into()))?;
+        let validity = parsed.validity();
+        let (begins, expires) = (time(&validity.not_before), time(&validity.not_after));
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(BadCertificate::Key)?;
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map_err(BadCertificate::Pair)?;
+        Ok(Self { key: Arc::new(key), begins, expires })
+    }
+
+    /// From when on it is valid.
+    pub fn begins(&self) -> SystemTime {
+        self.begins
+    }
+
+    /// Until when it is valid.
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
+    /// Whether it is for `host`, which may be a wildcard.
+    pub fn covers(&self, host: &str) -> bool {
+        // A certificate for all hosts below covers any of them.
+        let host = host.strip_prefix('*').map_or(host.into(), |below| format!("any{below}"));
+        let (Ok(own), Ok(host)) = (self.key.end_entity_cert(), ServerName::try_from(host)) else {
+            return false;
+        };
+        ParsedCertificate::try_from(own).is_ok_and(|own| verify_server_name(&own, &host).is_ok())
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+fn time(time: &x509_parser::time::ASN1Time) -> SystemTime {
+    let seconds = Duration::from_secs(time.timestamp().unsigned_abs());
+    match time.timestamp() {
+        ..0 => UNIX_EPOCH - seconds,
+        0.. => UNIX_EPOCH + seconds,
+    }
+}
+
+type Table = HashMap<String, Certificate>;
+
+/// The certificate of each host. Clones share one table, which is swapped as a whole and read without locks.
+///
+/// Hosts are in lower case. `*.example.org` stands for each host that has one label before `example.org`, and gives way
+/// to one that is named in full. Visitors of a host that has none, or who name no host, get no connection.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates(Arc<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    /// Publishers' own, which go first.
+    own: ArcSwap<Table>,
+    /// From an authority, by [`Acme`](crate::Acme).
+    issued: ArcSwap<Table>,
+}
+
+impl Certificates {
+    /// Puts the certificates that publishers brought in place of all such that there were.
+    pub fn set(&self, own: HashMap<String, Certificate>) {
+        self.0.own.store(Arc::new(own));
+    }
+
+    /// What visitors of `host` are shown.
+    pub fn get(&self, host: &str) -> Option<Certificate> {
+        let tables = [self.0.own.load(), self.0.issued.load()];
+        let find = |host: &str| tables.iter().find_map(|table| table.get(host).cloned());
+        find(host).or_else(|| find(&format!("*.{}", host.split_once('.')?.1)))
+    }
+
+    pub(crate) fn issue(&self, host: &str, certificate: &Certificate) {
+        self.0.issued.rcu(|table| {
+            let mut table = Table::clone(table);
+            table.insert(host.to_owned(), certificate.clone());
+            table
+        });
+    }
+
+    pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
+        self.0.issued.rcu(|table| {
+            let mut table = Table::clone(table);
+            table.retain(|host, _certificate| wanted(host));
+            table
+        });
+    }
+
+    /// TLS that shows these, and that leaves visitors the choice between HTTP/2 and HTTP/1.1.
+    pub(crate) fn config(&self) -> Result<ServerConfig, rustls::Error> {
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = ring::Ticketer::new()?;
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let host = hello.server_name()?.to_ascii_lowercase();
+        Some(self.get(host.strip_suffix('.').unwrap_or(&host))?.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn pem(hosts: &[&str]) -> (String, String) {
+        let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn certificate(hosts: &[&str]) -> Certificate {
+        let (chain, key) = pem(hosts);
+        Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let ((chain, key), (_, other)) = (pem(&["a.example"]), pem(&["a.example"]));
+        let broken = chain.replace("MII", "AAA");
+        for (chain, key, expected) in [
+            (&*chain, &*other, "the key does not fit the certificate"),
+            (&*chain, "", "the key is not a private key in PEM, unencrypted"),
+            (&*chain, &*chain, "the key is not a private key in PEM, unencrypted"),
+            (
+                "",
+                &*key,
+                "the chain holds no certificate: it has to begin with the host's own, in PEM",
+            ),
+            ("-----BEGIN CERTIFICATE-----\n", &*key, "the certificate chain is not PEM"),
+            (&*broken, &*key, "the certificate can not be read"),
+        ] {
+            let err = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+            assert_eq!(err.to_string(), expected);
+        }
+        assert!(Certificate::from_pem(chain.as_bytes(), key.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_covers_its_hosts() {
+        let certificate = certificate(&["a.example", "*.b.example"]);
+        for (host, covered) in [
+            ("a.example", true),
+            ("b.example", false),
+            ("x.b.example", true),
+            ("*.b.example", true),
+            ("x.y.b.example", false),
+            ("*.example", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(certificate.covers(host), covered, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_certificate_is_shown() {
+        let certificates = Certificates::default();
+        let hosts = ["own.example", "*.example", "both.example", "issued.example"];
+        let [own, wild, both, issued] = hosts.map(|host| certificate(&[host]));
+        certificates.set(HashMap::from([
+            ("own.example".to_owned(), own.clone()),
+            ("*.example".to_owned(), wild.clone()),
+            ("both.example".to_owned(), both.clone()),
+        ]));
+        for host in ["issued.example", "both.example"] {
+            certificates.issue(host, &issued);
+        }
+        for (host, expected) in [
+            ("own.example", Some(&own)),
+            ("both.example", Some(&both)),
+            ("issued.example", Some(&issued)),
+            ("any.example", Some(&wild)),
+            ("a.any.example", None),
+            ("example", None),
+        ] {
+            let shown = certificates.get(host);
+            let same = shown.as_ref().map(|c| &c.key.cert) == expected.map(|c| &c.key.cert);
+            assert!(same, "{host}");
+        }
+        certificates.retain(|host| host != "issued.example");
+        assert!(certificates.get("issued.example").is_some_and(|c| c.key.cert == wild.key.cert));
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let printed = format!("{:?}", certificate(&["a.example"]));
+        assert!(printed.starts_with("Certificate { expires: SystemTime"), "{printed}");
+    }
+}
