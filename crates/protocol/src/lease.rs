@@ -115,7 +115,9 @@ impl fmt::Display for CloseReason {
             Self::SecretsUnreadable => "the secrets could not be opened",
             Self::Unhealthy => "the pod did not become healthy in time",
             Self::StartMissed => "the provider did not start it in time",
-            Self::AccountDry => "the account was dry for longer than the lock, or could not start to pay",
+            Self::AccountDry => {
+                "the account was dry for longer than the lock, or could not start to pay"
+            }
             Self::StreamEnded => "the stream that paid it was ended",
             Self::WentDark => "its provider went dark",
         })

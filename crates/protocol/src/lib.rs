@@ -4,7 +4,9 @@
 
 pub mod amount;
 pub mod clock;
+pub mod convert;
 pub mod lease;
 pub mod pod;
 pub mod quote;
 pub mod resources;
+pub mod sla;

@@ -1,5 +1,14 @@
 //! Compose files and hostile bytes, and what becomes of them.
 
+#[path = "pod/convert.rs"]
+mod convert;
+#[path = "pod/files.rs"]
+mod files;
+#[path = "pod/properties.rs"]
+mod properties;
+#[path = "pod/schema.rs"]
+mod schema;
+
 use std::{collections::BTreeMap, convert::Infallible, error::Error};
 
 use expect_test::{expect, expect_file};
@@ -10,8 +19,22 @@ use protocol::pod::{
 
 /// The file in DESIGN.md, without what comes with the keeper.
 const GUESTBOOK: &str = include_str!("pods/guestbook.yaml");
-/// Every key that is honoured, once.
+/// Every key that was honoured when the first pods were hashed, once.
 const EVERYTHING: &str = include_str!("pods/everything.yaml");
+/// Every key that came later, once.
+const MORE: &str = include_str!("pods/more.yaml");
+
+/// Blocks that are refused.
+const REFUSED_BLOCKS: &[&str] = &[
+    "{ ingress: { guestbook.example.org: \"web:80\" } }",
+    "{ ingress: { Guestbook.Example.org: \"web:8080\", localhost: \"web:8080\", \"*.example.org\": \"web:8080\", 10.0.0.1: \"web:8080\", \"a_b.example.org\": \"web:8080\" } }",
+    "{ ingress: { a.example.org: \"wbe:8080\", b.example.org: web, c.example.org: \"web:http\", d.example.org: \"web:0\", e.example.org: [] } }",
+    "{ ingress: [web], price: { max: 0.02 }, sla: { coverage: lots } }",
+    "{ price: { max: 1/y, min: 1/h }, sla: { coverage: -1, grace: 1h, full: 1h, response: 999d, extra: 1 } }",
+    "{ scale: { min: 2 }, providers: { where: 'true', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
+    "{ providers: { address: [\"0x00000000000000000000000000000000000000aA\", 0x00000000000000000000000000000000000000aa] } }",
+    "[]",
+];
 
 struct Machine;
 
@@ -30,6 +53,8 @@ impl Surroundings for Machine {
                 Ok("FROM_FILE=1\nOVERRIDDEN=file\nQUOTED='$TAG'\nEXPANDED=${TAG}\n".into())
             }
             "raw.env" => Ok("RAW=\"$TAG\"\n".into()),
+            "app.labels" => Ok("org.example.tier=front\norg.example.team=red\n".into()),
+            "./app.conf" => Ok("listen = $port\n".into()),
             "bad.env" => Ok("A=1\nB='open\n".into()),
             _ => Err("no such file".into()),
         }
@@ -181,6 +206,28 @@ fn everything_that_is_honoured_has_its_place() {
     assert_eq!(order, ["cache", "db", "web"]);
 }
 
+#[test]
+fn everything_that_came_later_has_its_place() {
+    let parsed = parse(MORE);
+    expect![[r#"
+        networks.unused: no service is on it, so it is left out
+        services.debug: it is left out, as none of its profiles (debug) is active
+        services.web.depends_on.gone: there is no such service, so nothing is waited for"#]]
+    .assert_eq(&parsed.notes().join("\n"));
+    assert!(parsed.images().values().any(|image| image.built), "pull_policy: never");
+    let pod = parsed.resolve(find).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&pod.canonical()).unwrap();
+    expect_file!["pods/more.json"].assert_eq(&serde_json::to_string_pretty(&json).unwrap());
+    assert_eq!(sorted(&json), text(&pod), "the canonical form is RFC 8785's");
+    assert_eq!(Pod::decode(&pod.canonical()).unwrap(), pod);
+    let networks: Vec<String> = pod
+        .networks()
+        .iter()
+        .map(|(name, network)| format!("{name} {}", network.internal))
+        .collect();
+    assert_eq!(networks, ["back true", "default false", "front false"]);
+}
+
 /// RFC 8785 by the book, for integers and ASCII keys.
 fn sorted(value: &serde_json::Value) -> String {
     match value {
@@ -224,6 +271,19 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         "services: { web: { build: . } }".to_owned(),
         "services: { web: { image: a } }\nconfigs: { a: { file: b } }\nnetworks: { back: {} }".to_owned(),
         "services: { web: { image: a, networks: [back] }, two: { image: a, networks: { default: { aliases: [x] } } } }".to_owned(),
+        "services: { web: { image: a, networks: { front: { aliases: [\"a b\"], ipv4_address: 10.0.0.2, priority: 1 }, bakc: , default: [] } } }\nnetworks: { front: { driver: macvlan, external: true, ipam: { config: [] }, enable_ipv6: true, intrenal: true, x-team: a }, back: { name: b, attachable: true } }".to_owned(),
+        "services: { web: { image: a, network_mode: none, networks: [default] }, two: { image: a, network_mode: \"service:web\", container_name: \"a b\" }, three: { image: a, network_mode: none, ports: [80] } }\nx-roadstead: { ingress: { a.example.org: \"three:80\" } }".to_owned(),
+        "services: { web: { image: a, configs: [c, d, missing, { source: c, target: /proc/c }, { source: c, target: /d, uid: x }] } }\nconfigs: { c: { content: a, file: b }, d: { external: true, name: x }, e: { environment: GONE }, f: { content: 5 }, g: { content: a, template_driver: golang } }".to_owned(),
+        "services: { web: { image: a, profiles: [debug] } }".to_owned(),
+        "services: { web: { image: a, depends_on: [dbg] }, dbg: { image: a, profiles: [debug, test], privileged: true } }\nx-roadstead: { ingress: { a.example.org: \"dbg:80\" } }".to_owned(),
+        "services: { web: { image: a, profiles: debug } }".to_owned(),
+        "services: { web: { extends: { service: base, file: gone.yaml, x: y } } }".to_owned(),
+        "services: { web: { image: a, extends: [] } }".to_owned(),
+        "services: { web: { image: a, extends: wbe } }".to_owned(),
+        "services: { two: { image: a, extends: three }, three: { extends: two } }".to_owned(),
+        "include: [gone.yaml]\nservices: { web: { image: a } }".to_owned(),
+        "include: gone.yaml\nservices: { web: { image: a } }".to_owned(),
+        "include: [{ env_file: x }]\nservices: { web: { image: a } }".to_owned(),
         // images.
         web("image: Acme/App"),
         image("ghcr.io/acme/app:"),
@@ -271,16 +331,17 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
             "volumes: [{ type: bind, source: ., target: /a }, { type: npipe, target: /b }, { type: volume, target: /c }, { source: x, target: /d }]",
         ),
         web(
-            "volumes: [{ type: volume, source: a, target: /a, volume: { nocopy: true } }, { type: tmpfs, source: a, target: /b }]",
+            "volumes: [{ type: volume, source: a, target: /a, volume: { nocopy: 1, subpath: a } }, { type: tmpfs, source: a, target: /b }]",
         ),
         web(
             "tmpfs: [/proc/x, /sys, /dev, /run/secrets, /, \"/a:uid=1\", \"/b:size=x,mode=9\", relative, /etc/hosts, /c:size=1g, /c/]",
         ),
+        web("tmpfs: [\"/dev/shm:size=64m\"]\nshm_size: 64m"),
         web("tmpfs: [\"/dev/shm:size=64m\", \"/small:size=1k\", \"/mode:size=1m,mode=7777\"]"),
         volumes("{ book: }"),
         volumes("{ book: { x-size: 1Q, driver: local } }"),
         volumes("{ book: { x-size: 1k } }"),
-        volumes("{ book: { external: true } }"),
+        volumes("{ book: { external: true, driver: nfs, driver_opts: {} } }"),
         volumes("{ boko: { x-size: 1G } }"),
         volumes("{ book: { x-sise: 1G } }"),
         // secrets.
@@ -308,7 +369,7 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         web("cpus: many\nmem_limit: lots\npids_limit: -1"),
         web("cpus: 0.0001"),
         web("cpus: 1\ndeploy: { resources: { limits: { cpus: 2 } } }"),
-        web("deploy: { replicas: 3, mode: global, placement: {}, restart_policy: {}, foo: 1 }"),
+        web("deploy: { replicas: 3, mode: global, placement: {}, restart_policy: { condition: often, delay: 5s }, foo: 1 }"),
         web(
             "deploy: { resources: { limits: { cpus: \"1\", memory: 64M, gpus: 1 }, reservations: { cpus: \"2\", memory: 1G, devices: [] } } }",
         ),
@@ -317,39 +378,24 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         "services:\n  a: { image: x, depends_on: [b] }\n  b: { image: x, depends_on: [a] }\n  c: { image: x, depends_on: [c] }".to_owned(),
         web("depends_on: [db]"),
         "services:\n  web: { image: x, depends_on: { db: { condition: service_healthy } } }\n  db: { image: x, healthcheck: { disable: true } }".to_owned(),
-        "services:\n  web: { image: x, depends_on: { db: { condition: service_completed_successfully }, c: { condition: x, required: false, restart: true } } }\n  db: { image: x }\n  c: { image: x }".to_owned(),
+        "services:\n  web: { image: x, depends_on: { db: { condition: service_completed_successfully }, c: { condition: x, required: 1, restart: 2 } } }\n  db: { image: x, restart: always }\n  c: { image: x }".to_owned(),
         // what is not ours to give.
         web(
             "privileged: true\nnetwork_mode: host\ncap_add: [NET_ADMIN]\npid: host\nipc: host\ndevices: [/dev/kvm]\nvolumes_from: [a]\ncontainer_name: x",
         ),
         web(
-            "security_opt: [seccomp:unconfined]\nuserns_mode: host\nsysctls: {}\nulimits: {}\nextra_hosts: [a:1.2.3.4]\ndns: 1.1.1.1\nlinks: [a]\nlogging: {}\nprofiles: [a]",
+            "security_opt: [seccomp:unconfined]\nuserns_mode: host\nsysctls: { kernel.shmmax: 1, net.ipv4.tcp_syncookies: , net.ipv4.tcp_fin_timeout: fast }\nulimits: { nice: 1, msgqueue: 1, nofile: -1, core: { soft: 2, hard: 1 }, stack: { soft: 1 }, x: 1, cpu: many }\nextra_hosts: [\"a:host-gateway\", \"b=x\", c, \"d e=1.2.3.4\"]\ndns: 1.1.1.1\nlinks: [\"a:b\"]\nlogging: {}",
         ),
         web(
-            "scale: 2\ntty: true\nstdin_open: true\nextends: a\nconfigs: [a]\nshm_size: 64m\nplatform: linux/arm64\npull_policy: always\ngpus: all\nx-roadstead: {}\nx-team: fine",
+            "scale: 2\ntty: 1\nstdin_open: maybe\nconfigs: [a]\nshm_size: 1k\ngroup_add: [\"a b\", \"1:2\"]\ndomainname: A_b\nplatform: linux/arm64\npull_policy: sometimes\nattach: 1\nipc: shareable\ncgroup: host\ngpus: all\nx-roadstead: {}\nx-team: fine",
         ),
-        // the block.
-        block("{ ingress: { guestbook.example.org: \"web:80\" } }"),
-        block(
-            "{ ingress: { Guestbook.Example.org: \"web:8080\", localhost: \"web:8080\", \"*.example.org\": \"web:8080\", 10.0.0.1: \"web:8080\", \"a_b.example.org\": \"web:8080\" } }",
-        ),
-        block(
-            "{ ingress: { a.example.org: \"wbe:8080\", b.example.org: web, c.example.org: \"web:http\", d.example.org: \"web:0\", e.example.org: [] } }",
-        ),
-        block("{ ingress: [web], price: { max: 0.02 }, sla: { coverage: lots } }"),
-        block(
-            "{ price: { max: 1/y, min: 1/h }, sla: { coverage: -1, grace: 1h, full: 1h, response: 999d, extra: 1 } }",
-        ),
-        block(
-            "{ scale: { min: 2 }, providers: { where: 'true', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
-        ),
-        block(
-            "{ providers: { address: [\"0x00000000000000000000000000000000000000aA\", 0x00000000000000000000000000000000000000aa] } }",
-        ),
-        block("[]"),
     ];
-    let refused: Vec<String> =
-        files.iter().map(|yaml| format!("{}\n\n{}\n", yaml.trim_end(), refusal(yaml))).collect();
+    let blocks = REFUSED_BLOCKS.iter().map(|text| block(text));
+    let refused: Vec<String> = files
+        .into_iter()
+        .chain(blocks)
+        .map(|yaml| format!("{}\n\n{}\n", yaml.trim_end(), refusal(&yaml)))
+        .collect();
     let line = "-".repeat(120);
     expect_file!["pods/refused.txt"].assert_eq(&refused.join(&format!("{line}\n")));
 }
@@ -379,6 +425,7 @@ fn bombs_are_refused() {
 
 #[test]
 fn comments_order_and_spelling_leave_the_hash_alone() {
+    let with = |line: &str| GUESTBOOK.replace("    ports", &format!("    {line}\n    ports"));
     let same = [
         format!("# a comment\n{GUESTBOOK}"),
         GUESTBOOK
@@ -390,6 +437,16 @@ fn comments_order_and_spelling_leave_the_hash_alone() {
         GUESTBOOK.replace("{ DB_FILE: /data/book.db }", "[DB_FILE=/data/book.db]"),
         GUESTBOOK.replace("{ DB_FILE: /data/book.db }", "{ DB_FILE: \"${NONE:-/data/book.db}\" }"),
         GUESTBOOK.replace("interval: 5s", "interval: 5000ms"),
+        with("networks: [default]"),
+        with("networks: { default: { aliases: [] } }"),
+        with("pull_policy: always"),
+        with("platform: linux/amd64"),
+        with("profiles: []"),
+        with("attach: false"),
+        with("ipc: private"),
+        format!(
+            "networks: {{ default: {{ driver: bridge }}, unused: }}\nconfigs: {{ unused: {{ content: a }} }}\n{GUESTBOOK}"
+        ),
         GUESTBOOK.replace("0.02/h", "3/mo"),
         GUESTBOOK.replace("coverage: 5", "coverage: 50"),
         GUESTBOOK.replace("./session.key", "./other.key"),
@@ -417,6 +474,7 @@ fn whatever_shapes_a_container_changes_the_hash() {
         ("session_key", "other_key"),
         ("book:/data", "book:/other"),
         ("book:/data", "book:/data:ro"),
+        ("book:/data", "book:/data:nocopy"),
         ("\"health\"", "\"check\""),
         ("interval: 5s", "interval: 6s"),
         ("interval: 5s", "interval: 5s, retries: 2"),
@@ -449,15 +507,52 @@ fn whatever_shapes_a_container_changes_the_hash() {
         "restart: unless-stopped",
         "restart: on-failure",
         "restart: on-failure:1",
+        "configs: [c]",
+        "configs: [{ source: c, target: /c.conf }]",
+        "configs: [{ source: c, mode: \"0400\" }]",
+        "configs: [{ source: c, uid: 5 }]",
+        "domainname: example.org",
+        "extra_hosts: [\"a=203.0.113.7\"]",
+        "extra_hosts: [\"a=203.0.113.8\"]",
+        "group_add: [audio]",
+        "group_add: [5]",
+        "networks: [n]",
+        "networks: [n, default]",
+        "networks: [i]",
+        "networks: { n: { aliases: [x] } }",
+        "container_name: x",
+        "shm_size: 8m",
+        "stdin_open: true",
+        "sysctls: { net.ipv4.tcp_syncookies: 0 }",
+        "sysctls: { net.ipv4.tcp_syncookies: 1 }",
+        "tty: true",
+        "ulimits: { nofile: 1024 }",
+        "ulimits: { nofile: { soft: 1024, hard: 2048 } }",
+        "ulimits: { nproc: 1024 }",
     ];
     let mut files: Vec<String> =
         changes.iter().map(|(from, to)| GUESTBOOK.replace(from, to)).collect();
     let line = |line: &&str| GUESTBOOK.replace("    ports", &format!("    {line}\n    ports"));
     files.extend(lines.iter().map(line));
     files.push(GUESTBOOK.to_owned());
-    let hashes: BTreeMap<PodHash, &String> =
-        files.iter().map(|file| (pod(file).hash(), file)).collect();
-    assert_eq!(hashes.len(), files.len());
+    let line = |name: &str, yaml: &str| {
+        GUESTBOOK.replace("services:", &format!("{name}: {yaml}\nservices:"))
+    };
+    files.push(line("networks", "{ default: { internal: true } }"));
+    let declared = "configs: { c: { content: a } }\nnetworks: { n: , i: { internal: true } }\n";
+    let files: Vec<String> = files
+        .into_iter()
+        .map(|file| match file.contains("networks: { default") {
+            true => file,
+            false => format!("{declared}{file}"),
+        })
+        .collect();
+    let mut hashes: BTreeMap<PodHash, &String> = BTreeMap::new();
+    for file in &files {
+        if let Some(same) = hashes.insert(pod(file).hash(), file) {
+            panic!("one hash for\n{file}\nand\n{same}");
+        }
+    }
     let pushed = parse(GUESTBOOK)
         .resolve(|_, _| Ok::<_, Infallible>(ImageRef::Pushed { id: digest('a') }))
         .unwrap();
@@ -543,8 +638,48 @@ fn hostile_bytes_are_refused() {
         ("docker.io/library/redis", "docker.io/library/redis:latest"),
         (r#"{"pushed":{"#, r#"{"pulled":{"#),
     ];
+    let more = text(&pod(MORE));
+    let more_changes = [
+        (r#""back":{"internal":true},"#, ""),
+        (r#""back":{"internal":true},"#, r#""back":{"internal":true},"default":{},"#),
+        (
+            r#""back":{"internal":true},"#,
+            r#""back":{"internal":true},"default":{"internal":false},"#,
+        ),
+        (r#""back":{"internal":true},"#, r#""back":{"driver":"host","internal":true},"#),
+        (r#""front":{}},"services""#, r#""front":{},"unused":{}},"services""#),
+        (r#""networks":{"back":{},"default":{}}"#, r#""networks":{"default":{}}"#),
+        (
+            r#""networks":{"back":{},"default":{}}"#,
+            r#""networks":{"back":{"aliases":[]},"default":{}}"#,
+        ),
+        (r#""networks":{"back":{},"default":{}}"#, r#""networks":{"../back":{},"default":{}}"#),
+        (r#""aliases":["shop-web"]"#, r#""aliases":["shop web"]"#),
+        (r#""aliases":["shop-web"]"#, r#""aliases":["shop-web","shop-web"]"#),
+        (r#""203.0.113.10","203.0.113.11""#, r#""203.0.113.11","203.0.113.10""#),
+        (r#"["203.0.113.9"]"#, "[]"),
+        ("203.0.113.9", "host-gateway"),
+        ("2001:db8::1", "2001:0db8::1"),
+        ("net.ipv4.tcp_keepalive_time", "kernel.core_pattern"),
+        (r#""net.ipv4.tcp_keepalive_time":"60""#, r#""net.ipv4.tcp_keepalive_time":"|/bin/sh""#),
+        (r#""memlock""#, r#""rtprio""#),
+        (r#""hard":4096,"soft":1024"#, r#""hard":1024,"soft":4096"#),
+        (r#""hard":4096,"soft":1024"#, r#""hard":-1,"soft":-1"#),
+        (r#""shm_size":16777216"#, r#""shm_size":1"#),
+        (r#""shm_size":16777216"#, r#""shm_size":-1"#),
+        (r#""gid":33"#, r#""gid":-1"#),
+        (r#""group_add":["1001","audio"]"#, r#""group_add":["1001:0","audio"]"#),
+        (r#""optional":["cache"]"#, r#""optional":["cache","nobody"]"#),
+        (r#""restart":{"on_failure":{"max":3}}"#, r#""restart":"always""#),
+        (r#""source":"inline""#, r#""source":"missing""#),
+        ("/etc/app/inline.conf", "/proc/sys/kernel/core_pattern"),
+        ("/etc/app/inline.conf", "/run/secrets/key"),
+        (r#""domainname":"example.org""#, r#""domainname":"-""#),
+    ];
+    let changes = changes.map(|(from, to)| (&good, from, to)).into_iter();
+    let more_changes = more_changes.map(|(from, to)| (&more, from, to));
     let mut refused = String::new();
-    for (from, to) in changes {
+    for (good, from, to) in changes.chain(more_changes) {
         assert!(good.contains(from), "{from}");
         let bytes = good.replacen(from, to, 1);
         let err = Pod::decode(bytes.as_bytes()).expect_err(&bytes);

@@ -1,4 +1,4 @@
-//! The account clock and the quote's digest, held to the files that the contracts are held to as well.
+//! The account clock, the price of an outage and the quote's digest, held to the files that the contracts are held to as well.
 
 use std::{fmt::Debug, path::Path};
 
@@ -10,6 +10,7 @@ use protocol::{
     amount::{Amount, Rate, SCALE, Units},
     clock::{Account, ClockError, Stream, StreamState},
     quote::Quote,
+    sla,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -87,6 +88,20 @@ struct SeenStream {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CurveCase {
+    name: String,
+    coverage: Amount,
+    #[serde(deserialize_with = "decimal")]
+    duration: u64,
+    #[serde(deserialize_with = "decimal")]
+    grace: u32,
+    #[serde(deserialize_with = "decimal")]
+    full: u32,
+    due: Amount,
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct QuoteCase {
     name: String,
@@ -138,6 +153,15 @@ fn the_clock_is_that_of_payments() {
             let seen = see(step.time, played, &account, &streams);
             assert_eq!(seen, step.expect, "{name}, step {number}");
         }
+    }
+}
+
+#[test]
+fn the_curve_is_that_of_sla() {
+    let cases = read::<CurveCase>("curve.json");
+    assert!(cases.len() > 60, "the file is read");
+    for CurveCase { name, coverage, duration, grace, full, due } in cases {
+        assert_eq!(sla::due(coverage, duration, grace, full), due, "{name}");
     }
 }
 

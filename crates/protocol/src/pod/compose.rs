@@ -1,5 +1,14 @@
 //! Reads a Compose file.
 
+mod block;
+mod files;
+mod life;
+mod mounts;
+mod networks;
+mod refused;
+mod resources;
+mod service;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -8,25 +17,37 @@ use std::{
 
 use alloy_primitives::Address;
 
+use self::{
+    files::Files,
+    refused::{CONFIG_REFUSED, SECRET_REFUSED, TOP_REFUSED, VOLUME_REFUSED},
+};
 use super::{
-    AbsPath, Condition, Digest, Errors, Healthcheck, Host, ImageName, ImageRef, Invalid, Label,
-    LabelKey, Limits, Mount, Mounted, Name, Parts, Pod, Port, Repository, Restart, SecretFile,
-    Service, Target, Test, Tmpfs, Transport, Variable, Volume, bytes_in_range, cpu_in_range,
-    in_range, limits, mode_in_range, mountable,
-    names::{port_number, show},
+    AbsPath, Digest, Errors, Fault, ImageName, ImageRef, Invalid, Label, Name, Network, Parts, Pod,
+    Repository, Volume, limits,
+    names::show,
+    service::default_network,
     text,
-    tree::{At, Fields, Log, read},
-    unknown,
+    tree::{At, Log},
 };
 use crate::{
     amount::{Amount, ParseAmountError, Rate, Token},
-    resources::{Bytes, Cpu, Resources},
+    resources::{Bytes, Resources},
 };
 
 /// What a compose file may ask of the machine on which it is read.
 pub trait Surroundings {
     /// The value of an environment variable.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// The profiles that are active; `*` is all of them.
+    fn profiles(&self) -> Vec<String> {
+        let named = self.variable("COMPOSE_PROFILES").unwrap_or_default();
+        named
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
 
     /// The text of a file, by its path as the compose file has it.
     ///
@@ -236,133 +257,6 @@ impl Parsed {
     }
 }
 
-const NETWORKS: &str =
-    "every service of a pod shares one network, and other networks are not made; remove this";
-const AUTOSCALING: &str = "autoscaling comes with the keeper and is not honoured yet; remove this";
-
-const TOP_REFUSED: &[(&str, &str)] = &[
-    ("configs", "configs are not mounted; use secrets, or put the file into the image"),
-    ("include", "other files are not read; merge them with `docker compose config`"),
-    ("models", "models are not provided; run one as a service"),
-];
-
-const SERVICE_REFUSED: &[(&str, &str)] = &[
-    ("annotations", "annotations are not passed on; use labels"),
-    ("attach", "there is no terminal to attach; use `roadstead logs`"),
-    ("blkio_config", "disk bandwidth is the provider's to share out; remove this"),
-    (
-        "cap_add",
-        "all capabilities are dropped on other people's machines; listen on a port above 1023 and run as a user",
-    ),
-    ("cgroup", "a container gets its own cgroup; remove this"),
-    ("cgroup_parent", "a container gets its own cgroup; remove this"),
-    ("configs", "configs are not mounted; use secrets, or put the file into the image"),
-    (
-        "container_name",
-        "the provider names containers; services reach each other by the service's name",
-    ),
-    ("cpu_count", "use cpus"),
-    ("cpu_percent", "use cpus"),
-    ("cpu_period", "use cpus"),
-    ("cpu_quota", "use cpus"),
-    ("cpu_rt_period", "real-time scheduling is not given to pods; use cpus"),
-    ("cpu_rt_runtime", "real-time scheduling is not given to pods; use cpus"),
-    ("cpu_shares", "a pod gets what it pays for, not a share; use cpus"),
-    ("cpuset", "a pod is not bound to processors; use cpus"),
-    ("credential_spec", "there are no Windows containers; remove this"),
-    ("develop", "a pod does not follow your sources; keep this in compose.override.yaml"),
-    ("device_cgroup_rules", "the host's devices are not yours; remove this"),
-    ("devices", "the host's devices are not yours; remove this"),
-    ("dns", "names are resolved by the provider; remove this"),
-    ("dns_opt", "names are resolved by the provider; remove this"),
-    ("dns_search", "names are resolved by the provider; remove this"),
-    ("domainname", "only the host name can be set; use hostname"),
-    ("extends", "other services are not inherited from; use an anchor and `<<`"),
-    (
-        "external_links",
-        "containers outside the pod cannot be reached by name; use their public address",
-    ),
-    ("extra_hosts", "the hosts file is the provider's; use the address itself, or its DNS name"),
-    ("gpus", "GPUs are not offered yet; remove this"),
-    ("group_add", "groups are not added; set user to \"uid:gid\""),
-    ("ipc", "a container gets its own IPC namespace; talk over the network"),
-    ("isolation", "there are no Windows containers; remove this"),
-    ("label_file", "write the labels into labels"),
-    ("links", "services reach each other by the service's name; remove this"),
-    ("logging", "the provider keeps the logs; use `roadstead logs`"),
-    ("mac_address", "the network is the provider's; remove this"),
-    ("mem_swappiness", "pods do not swap; remove this"),
-    ("memswap_limit", "pods do not swap; use mem_limit"),
-    ("models", "models are not provided; run one as a service"),
-    (
-        "network_mode",
-        "the host's network is not yours; services of a pod share one network, and x-roadstead.ingress reaches it",
-    ),
-    ("oom_kill_disable", "a pod that uses more than its memory is killed; raise mem_limit"),
-    ("oom_score_adj", "a pod that uses more than its memory is killed; raise mem_limit"),
-    (
-        "pid",
-        "a container gets its own processes; run both programs in one container, with init: true",
-    ),
-    ("platform", "the image's digest fixes its platform; remove this"),
-    ("post_start", "hooks are not run; do it in the entry point"),
-    ("pre_stop", "hooks are not run; handle the stop_signal"),
-    ("profiles", "every service runs; leave out what shall not"),
-    ("provider", "other providers are not called; run the service as a container"),
-    ("pull_policy", "images are pinned by their digest; remove this"),
-    ("runtime", "the provider chooses the runtime; remove this"),
-    ("shm_size", "use tmpfs: [\"/dev/shm:size=64m\"]"),
-    ("stdin_open", "a pod has no terminal; use `roadstead shell`"),
-    ("storage_opt", "use a volume, with its x-size"),
-    ("sysctls", "the kernel's settings are the provider's; remove this"),
-    ("tty", "a pod has no terminal; use `roadstead shell`"),
-    ("ulimits", "limits of single processes are the provider's; use pids_limit and mem_limit"),
-    ("use_api_socket", "the host's Docker is not yours; remove this"),
-    ("userns_mode", "the user namespace is the provider's; remove this"),
-    ("uts", "a container gets its own host name; use hostname"),
-    ("volumes_from", "mount the same named volume in both services"),
-    ("x-roadstead", "it belongs at the top of the file"),
-];
-
-const DEPLOY_REFUSED: &[(&str, &str)] = &[
-    ("endpoint_mode", NETWORKS),
-    ("labels", "labels of Swarm services are not passed on; use labels of the service"),
-    ("placement", "use x-roadstead.providers"),
-    ("restart_policy", "use restart"),
-    ("rollback_config", "updates are the keeper's; remove this"),
-    ("update_config", "updates are the keeper's; remove this"),
-];
-
-const VOLUME_REFUSED: &[(&str, &str)] = &[
-    ("driver", "the provider makes the volume; remove this"),
-    ("driver_opts", "the provider makes the volume; remove this"),
-    ("external", "a pod brings its own volumes; remove this and write x-size"),
-    ("labels", "a volume's labels are not passed on; remove this"),
-    ("name", "the volume is known by its key; remove this"),
-];
-
-const SECRET_REFUSED: &[(&str, &str)] = &[
-    ("content", "a secret in the file is none; use file or environment"),
-    ("driver", "use file or environment"),
-    ("external", "a pod brings its own secrets; use file or environment"),
-    ("labels", "a secret's labels are not passed on; remove this"),
-    ("name", "the secret is known by its key; remove this"),
-    ("template_driver", "use file or environment"),
-];
-
-const PORT_REFUSED: &[(&str, &str)] = &[
-    ("app_protocol", "ingress speaks HTTP; remove this"),
-    ("host_ip", HOST_PORTS),
-    ("mode", HOST_PORTS),
-    ("name", "ports are known by their number; remove this"),
-    ("published", HOST_PORTS),
-];
-
-const HOST_PORTS: &str =
-    "hosts' ports are not yours; use x-roadstead.ingress and list the container's port alone";
-const HOST_PATHS: &str =
-    "the host's files are not yours; use a named volume, a secret, or put the file into the image";
-
 impl Pod {
     /// Reads a Compose file with an `x-roadstead` block.
     ///
@@ -370,7 +264,8 @@ impl Pod {
     /// Everything that is wrong with it, or cannot be honoured.
     pub fn from_compose(yaml: &str, surroundings: &dyn Surroundings) -> Result<Parsed, Errors> {
         let log = Log::default();
-        let parsed = read(yaml, &|name| surroundings.variable(name), &log)
+        let parsed = Files::new(&log, surroundings)
+            .main(yaml)
             .and_then(|tree| Reader { log: &log, surroundings }.file(&tree));
         match (parsed, Errors::of(log.faults.take())) {
             (Some(parsed), None) => {
@@ -385,7 +280,7 @@ impl Pod {
 }
 
 fn nothing() -> Errors {
-    let fault = super::Fault { path: "compose file".into(), what: "there is nothing in it".into() };
+    let fault = Fault { path: "compose file".into(), what: "there is nothing in it".into() };
     Errors::one(fault)
 }
 
@@ -394,26 +289,35 @@ struct Reader<'a> {
     surroundings: &'a dyn Surroundings,
 }
 
-/// The declared secrets; `None` where the declaration is in error.
-type Sources = BTreeMap<Name, Option<SecretSource>>;
-
-/// What a service's volumes, short and long, come to.
+/// What a file declares beside its services; what is `None` is in error.
 #[derive(Default)]
-struct Mounts {
-    volumes: BTreeMap<AbsPath, Mount>,
-    tmpfs: BTreeMap<AbsPath, Tmpfs>,
+struct Declared {
+    volumes: BTreeMap<Name, Volume>,
+    networks: BTreeMap<Name, Network>,
+    secrets: BTreeMap<Name, Option<SecretSource>>,
+    configs: BTreeMap<Name, Option<String>>,
+    /// Services none of whose profiles is active, and their profiles.
+    disabled: BTreeMap<String, String>,
 }
 
 impl Reader<'_> {
     fn file(&self, tree: &serde_json::Value) -> Option<Parsed> {
         let root = At { value: tree, path: String::new(), log: self.log };
-        if !tree.is_object() {
-            self.log.fail("compose file", "it is no map; write services, with a service in it");
-            return None;
-        }
         let fields = root.fields()?;
         drop(fields.get("name"));
         drop(fields.get("version"));
+        let services = fields.get("services").map(|at| at.entries());
+        if services.is_none() {
+            self.log.fail("services", "there is none; a pod has one at least");
+        }
+        let services = services.unwrap_or_default();
+        let declared = Declared {
+            volumes: fields.get("volumes").map(|at| self.volumes(&at)).unwrap_or_default(),
+            networks: fields.get("networks").map(|at| self.networks(&at)).unwrap_or_default(),
+            secrets: fields.get("secrets").map(|at| self.secrets(&at)).unwrap_or_default(),
+            configs: fields.get("configs").map(|at| self.configs(&at)).unwrap_or_default(),
+            disabled: self.disabled(&services),
+        };
         let mut parsed = Parsed {
             draft: Parts::default(),
             images: BTreeMap::new(),
@@ -421,62 +325,61 @@ impl Reader<'_> {
             wishes: Wishes::default(),
             notes: Vec::new(),
         };
-        let volumes = fields.get("volumes").map(|at| self.volumes(&at)).unwrap_or_default();
-        let sources = fields.get("secrets").map(|at| self.secrets(&at)).unwrap_or_default();
-        if let Some(at) = fields.get("services") {
-            for (name, at) in at.entries() {
-                let Some(name) = at.check(name.parse::<Label>()) else { continue };
-                if let Some((service, image)) = self.service(&name, &at, &sources) {
-                    parsed.images.extend(image.map(|image| (name.clone(), image)));
-                    parsed.draft.services.insert(name, service);
-                }
+        for (name, at) in services {
+            if declared.disabled.contains_key(name) {
+                continue;
             }
-        } else {
-            self.log.fail("services", "there is none; a pod has one at least");
-        }
-        if let Some(at) = fields.get("networks") {
-            for (name, at) in at.entries() {
-                let plain =
-                    at.value.is_null() || at.value.as_object().is_some_and(|map| map.is_empty());
-                if name != "default" || !plain {
-                    at.fail(NETWORKS);
-                }
+            let Some(name) = at.check(name.parse::<Label>()) else { continue };
+            if let Some((service, image)) = self.service(&name, &at, &declared) {
+                parsed.images.extend(image.map(|image| (name.clone(), image)));
+                parsed.draft.services.insert(name, service);
             }
         }
         if let Some(at) = fields.get("x-roadstead") {
             (parsed.wishes, parsed.draft.ingress) = self.block(&at);
         }
-        fields.finish_extended(TOP_REFUSED);
-        self.join(&mut parsed, volumes, &sources);
+        fields.finish(TOP_REFUSED);
+        self.join(&mut parsed, declared);
         Some(parsed)
     }
 
-    /// Puts the declared volumes and secrets to their uses, and checks the whole.
-    fn join(&self, parsed: &mut Parsed, volumes: BTreeMap<Name, Volume>, sources: &Sources) {
-        let used: BTreeSet<Name> = parsed
-            .draft
-            .services
-            .values()
+    /// Puts what is declared to its uses, and checks the whole.
+    fn join(&self, parsed: &mut Parsed, declared: Declared) {
+        self.without_disabled(&mut parsed.draft, &declared.disabled);
+        let services = || parsed.draft.services.values();
+        let secrets: BTreeSet<Name> = services()
             .flat_map(|service| service.secrets.values())
-            .map(|file| file.source.clone())
+            .map(|f| f.source.clone())
             .collect();
-        let found = sources.iter().filter(|(name, _)| used.contains(*name));
-        parsed.secrets =
-            found.filter_map(|(name, source)| Some((name.clone(), source.clone()?))).collect();
-        parsed.draft.volumes = volumes;
-        let broken: BTreeSet<String> = self
-            .log
-            .faults
-            .borrow()
-            .iter()
-            .filter_map(|fault| fault.path.strip_prefix("services."))
-            .filter_map(|rest| rest.split(['.', '[']).next().map(str::to_owned))
+        let configs: BTreeSet<Name> = services()
+            .flat_map(|service| service.configs.values())
+            .map(|f| f.source.clone())
             .collect();
-        let faults = parsed.draft.faults(&broken);
-        let mut known = self.log.faults.borrow_mut();
-        let fresh = |fault: &super::Fault| !known.iter().any(|other| other.path == fault.path);
-        let fresh: Vec<_> = faults.into_iter().filter(fresh).collect();
-        known.extend(fresh);
+        let networks: BTreeSet<Name> =
+            services().flat_map(|service| service.attachments().into_keys()).collect();
+        let declares = |(name, source): (Name, Option<SecretSource>)| {
+            secrets.contains(&name).then_some((name, source?))
+        };
+        parsed.secrets = declared.secrets.into_iter().filter_map(declares).collect();
+        parsed.draft.configs = declared
+            .configs
+            .into_iter()
+            .filter(|(name, _)| configs.contains(name))
+            .map(|(name, contents)| (name, contents.unwrap_or_default()))
+            .collect();
+        for (name, network) in declared.networks {
+            let plain = name == default_network() && network == Network::default();
+            match networks.contains(&name) {
+                true if plain => (),
+                true => drop(parsed.draft.networks.insert(name, network)),
+                false => {
+                    self.log
+                        .note(format!("networks.{name}: no service is on it, so it is left out"));
+                }
+            }
+        }
+        parsed.draft.volumes = declared.volumes;
+        self.check(&parsed.draft);
         let mounted = |name: &Name| {
             let services = parsed.draft.services.values();
             services.flat_map(|service| service.volumes.values()).any(|mount| mount.source == *name)
@@ -489,6 +392,96 @@ impl Reader<'_> {
         }
     }
 
+    /// Adds what is wrong with the whole to what is known to be wrong with its parts.
+    fn check(&self, draft: &Parts) {
+        let broken: BTreeSet<String> = self
+            .log
+            .faults
+            .borrow()
+            .iter()
+            .filter_map(|fault| fault.path.strip_prefix("services."))
+            .filter_map(|rest| rest.split(['.', '[']).next().map(str::to_owned))
+            .collect();
+        let faults = draft.faults(&broken);
+        let mut known = self.log.faults.borrow_mut();
+        let fresh = |fault: &Fault| !known.iter().any(|other| other.path == fault.path);
+        let fresh: Vec<_> = faults.into_iter().filter(fresh).collect();
+        known.extend(fresh);
+    }
+
+    /// The services that are left out because none of their profiles is active.
+    fn disabled(&self, services: &[(&str, At<'_>)]) -> BTreeMap<String, String> {
+        let active = self.surroundings.profiles();
+        let mut disabled = BTreeMap::new();
+        for (name, at) in services {
+            let Some(at) = at.value.get("profiles").filter(|profiles| !profiles.is_null()) else {
+                continue;
+            };
+            let at = At { value: at, path: format!("services.{name}.profiles"), log: self.log };
+            let profiles: Vec<Name> = at.items().iter().filter_map(At::parse).collect();
+            let is_active =
+                |profile: &Name| active.iter().any(|a| a == "*" || a == profile.as_str());
+            if profiles.is_empty() || profiles.iter().any(is_active) {
+                continue;
+            }
+            let names: Vec<&str> = profiles.iter().map(Name::as_str).collect();
+            let names = names.join(", ");
+            self.log.note(format!(
+                "services.{name}: it is left out, as none of its profiles ({names}) is active"
+            ));
+            disabled.insert((*name).to_owned(), names);
+        }
+        if !services.is_empty() && disabled.len() == services.len() {
+            self.log.fail(
+                "services",
+                "each has profiles, and none is active; write --profile, or set COMPOSE_PROFILES",
+            );
+        }
+        disabled
+    }
+
+    /// Takes out what waits for, or leads to, services that are left out: it is an error where it was not optional.
+    fn without_disabled(&self, draft: &mut Parts, disabled: &BTreeMap<String, String>) {
+        let activate = |other: &str, profiles: &str| {
+            format!(
+                "{other} is left out, as none of its profiles ({profiles}) is active; write --profile, or set COMPOSE_PROFILES"
+            )
+        };
+        let present: BTreeSet<Label> = draft.services.keys().cloned().collect();
+        for (name, service) in &mut draft.services {
+            let gone: Vec<Label> = service
+                .depends_on
+                .keys()
+                .filter(|other| !present.contains(*other))
+                .cloned()
+                .collect();
+            for other in gone {
+                let path = format!("services.{name}.depends_on.{other}");
+                let known = disabled.get(other.as_str());
+                if service.optional.remove(&other) {
+                    self.log.note(format!(
+                        "{path}: there is no such service, so nothing is waited for"
+                    ));
+                } else if let Some(profiles) = known {
+                    let what =
+                        format!("{}, or write required: false", activate(other.as_str(), profiles));
+                    self.log.fail(&path, what);
+                } else {
+                    continue;
+                }
+                service.depends_on.remove(&other);
+            }
+        }
+        draft.ingress.retain(|host, target| {
+            let profiles = disabled.get(target.service.as_str());
+            if let Some(profiles) = profiles {
+                let path = super::tree::key("x-roadstead.ingress", host.as_str());
+                self.log.fail(&path, activate(target.service.as_str(), profiles));
+            }
+            profiles.is_none()
+        });
+    }
+
     fn volumes(&self, at: &At<'_>) -> BTreeMap<Name, Volume> {
         let mut volumes = BTreeMap::new();
         for (name, at) in at.entries() {
@@ -498,6 +491,12 @@ impl Reader<'_> {
             } else {
                 let Some(fields) = at.fields() else { continue };
                 let size = fields.get("x-size");
+                fields.only("driver", &["local"], "the provider makes the volume; remove this");
+                fields.only(
+                    "external",
+                    &["false"],
+                    "a pod brings its own volumes; remove this and write x-size",
+                );
                 fields.finish(VOLUME_REFUSED);
                 size
             };
@@ -515,7 +514,7 @@ impl Reader<'_> {
         volumes
     }
 
-    fn secrets(&self, at: &At<'_>) -> Sources {
+    fn secrets(&self, at: &At<'_>) -> BTreeMap<Name, Option<SecretSource>> {
         let mut secrets = BTreeMap::new();
         for (name, at) in at.entries() {
             let name = at.check(name.parse::<Name>());
@@ -544,660 +543,57 @@ impl Reader<'_> {
         }
     }
 
-    fn service(
-        &self,
-        name: &Label,
-        at: &At<'_>,
-        sources: &Sources,
-    ) -> Option<(Service, Option<Image>)> {
-        let fields = at.fields()?;
-        let image = self.image(&fields);
-        let mounts = self.mounts(&fields);
-        let service = Service {
-            command: fields.get("command").and_then(|at| self.words(&at)),
-            depends_on: fields.get("depends_on").map(|at| self.depends_on(&at)).unwrap_or_default(),
-            entrypoint: fields.get("entrypoint").and_then(|at| self.words(&at)),
-            environment: self.environment(&fields),
-            healthcheck: fields.get("healthcheck").and_then(|at| self.healthcheck(&at)),
-            hostname: fields.get("hostname").and_then(|at| at.parse()),
-            image: placeholder()?,
-            init: fields.get("init").and_then(|at| at.truth()).unwrap_or_default(),
-            labels: self.labels(&fields),
-            limits: self.limits(name, &fields),
-            ports: self.ports(&fields),
-            read_only: fields.get("read_only").and_then(|at| at.truth()).unwrap_or_default(),
-            restart: self.restart(name, &fields),
-            secrets: fields
-                .get("secrets")
-                .map(|at| self.secret_files(&at, sources))
-                .unwrap_or_default(),
-            stop_grace: fields.get("stop_grace_period").and_then(|at| self.seconds(&at)),
-            stop_signal: fields.get("stop_signal").and_then(|at| at.parse()),
-            tmpfs: mounts.tmpfs,
-            user: fields.get("user").and_then(|at| at.parse()),
-            volumes: mounts.volumes,
-            working_dir: fields.get("working_dir").and_then(|at| path(&at)),
-        };
-        self.already_so(&fields);
-        fields.finish_extended(SERVICE_REFUSED);
-        Some((service, image))
-    }
-
-    /// What a pod has anyway may be written, and nothing else there.
-    fn already_so(&self, fields: &Fields<'_>) {
-        fields.only("privileged", &["false"], "a privileged container owns its host; remove this");
-        fields.only("scale", &["1"], AUTOSCALING);
-        if let Some(at) = fields.get("cap_drop") {
-            // All are dropped anyway.
-            drop(at.items());
-        }
-        for at in fields.get("security_opt").map(|at| at.items()).unwrap_or_default() {
-            let said = at.text();
-            let so = ["no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"];
-            if said.is_some_and(|said| !so.contains(&said.as_str())) {
-                at.fail("the provider confines the container; remove this");
-            }
-        }
-        if let Some(at) = fields.get("networks") {
-            let names: Vec<String> = match at.value.as_object() {
-                Some(map) if map.values().all(serde_json::Value::is_null) => {
-                    map.keys().cloned().collect()
-                }
-                Some(_) => vec![String::new()],
-                None => at.items().iter().filter_map(At::text).collect(),
-            };
-            if names.iter().any(|name| name != "default") {
-                at.fail(NETWORKS);
-            }
-        }
-    }
-
-    fn image(&self, fields: &Fields<'_>) -> Option<Image> {
-        let built = fields.get("build");
-        match (fields.get("image"), built) {
-            (Some(at), built) => {
-                let text = at.text()?;
-                let name = at.check(text.parse())?;
-                Some(Image { name, built: built.is_some() })
-            }
-            (None, Some(built)) => {
-                built.fail("a provider does not build; write image: NAME beside it, and what you built is pushed");
-                None
-            }
-            (None, None) => {
-                fields.at.fail("image is missing; write it as in image: ghcr.io/acme/app:1.4");
-                None
-            }
-        }
-    }
-
-    fn words(&self, at: &At<'_>) -> Option<Vec<String>> {
-        if at.value.is_array() {
-            return at.items().iter().map(At::value_text).collect();
-        }
-        let line = at.scalar()?;
-        at.check(text::words(&line))
-    }
-
-    fn depends_on(&self, at: &At<'_>) -> BTreeMap<Label, Condition> {
-        if at.value.is_array() {
-            let names = at.items().into_iter().filter_map(|at| at.parse());
-            return names.map(|name| (name, Condition::ServiceStarted)).collect();
-        }
-        let mut all = BTreeMap::new();
+    fn configs(&self, at: &At<'_>) -> BTreeMap<Name, Option<String>> {
+        let mut configs = BTreeMap::new();
         for (name, at) in at.entries() {
-            let Some(name) = at.check(name.parse::<Label>()) else { continue };
-            let mut condition = Condition::ServiceStarted;
-            if !at.value.is_null() {
-                let Some(fields) = at.fields() else { continue };
-                if let Some(at) = fields.get("condition") {
-                    match at.text().as_deref() {
-                        Some("service_started") | None => (),
-                        Some("service_healthy") => condition = Condition::ServiceHealthy,
-                        Some("service_completed_successfully") => {
-                            at.fail("this condition is not honoured yet; do the work in the entry point, or wait with service_healthy");
-                        }
-                        Some(other) => at.fail(format!(
-                            "{} is no condition; write service_started or service_healthy",
-                            show(other)
-                        )),
-                    }
-                }
-                fields.only("required", &["true"], "every service runs; remove this");
-                fields.only(
-                    "restart",
-                    &["false"],
-                    "a service is not restarted with another; remove this",
-                );
-                fields.finish(&[]);
-            }
-            all.insert(name, condition);
+            let name = at.check(name.parse::<Name>());
+            let contents = self.config(&at);
+            configs.extend(name.map(|name| (name, contents)));
         }
-        all
+        configs
     }
 
-    fn environment(&self, fields: &Fields<'_>) -> BTreeMap<Variable, String> {
-        let mut all = BTreeMap::new();
-        for at in fields.get("env_file").map(|at| at.one_or_many()).unwrap_or_default() {
-            for (name, value) in self.env_file(&at) {
-                let Some(name) = at.check(name.parse::<Variable>()) else { continue };
-                self.set(&at, name, value, &mut all);
-            }
-        }
-        let Some(at) = fields.get("environment") else { return all };
-        for (at, name, value) in pairs(&at) {
-            let Some(name) = at.check(name.parse::<Variable>()) else { continue };
-            self.set(&at, name, value, &mut all);
-        }
-        all
-    }
-
-    /// Sets a variable; one without a value takes that of the surroundings, and is left out where they have none.
-    fn set(
-        &self,
-        at: &At<'_>,
-        name: Variable,
-        value: Option<String>,
-        all: &mut BTreeMap<Variable, String>,
-    ) {
-        match value.or_else(|| self.surroundings.variable(name.as_str())) {
-            Some(value) => {
-                all.insert(name, value);
-            }
-            None => {
-                at.note(&format!("variable {name} is not set, so the service does not get it"));
-                all.remove(&name);
-            }
-        }
-    }
-
-    fn env_file(&self, at: &At<'_>) -> Vec<(String, Option<String>)> {
-        let (file, required, raw) = if at.value.is_object() {
-            let Some(fields) = at.fields() else { return Vec::new() };
-            let file = fields.require("path", "write path: FILE").and_then(|at| at.text());
-            let required = fields.get("required").and_then(|at| at.truth());
-            fields.only("format", &["raw"], "this format is unknown; write raw, or remove it");
-            let raw = fields.get("format").is_some();
-            fields.finish(&[]);
-            (file, required.unwrap_or(true), raw)
-        } else {
-            (at.text(), true, false)
-        };
-        let Some(file) = file else { return Vec::new() };
-        let contents = match self.surroundings.read(&file) {
-            Ok(contents) => contents,
-            Err(_) if !required => return Vec::new(),
-            Err(why) => {
-                at.fail(format!("{} cannot be read: {why}", show(&file)));
-                return Vec::new();
-            }
-        };
-        if contents.len() > limits::FILE {
-            at.fail(format!("{} is larger than {}", show(&file), limits::FILE));
-            return Vec::new();
-        }
-        let lookup = |name: &str| self.surroundings.variable(name);
-        let mut unset =
-            |name: &str| at.note(&format!("variable {name} is not set and taken as empty"));
-        let variables = text::env_file(&contents, raw, &lookup, &mut unset);
-        at.check(variables.map_err(|err| format!("{}, {err}", file))).unwrap_or_default()
-    }
-
-    fn labels(&self, fields: &Fields<'_>) -> BTreeMap<LabelKey, String> {
-        let Some(at) = fields.get("labels") else { return BTreeMap::new() };
-        pairs(&at)
-            .into_iter()
-            .filter_map(|(at, key, value)| {
-                Some((at.check(key.parse())?, value.unwrap_or_default()))
-            })
-            .collect()
-    }
-
-    fn healthcheck(&self, at: &At<'_>) -> Option<Healthcheck> {
+    /// The contents of a config: they are part of the pod.
+    fn config(&self, at: &At<'_>) -> Option<String> {
         let fields = at.fields()?;
-        let time = |name| fields.get(name).and_then(|at| self.milliseconds(&at));
-        let mut check = Healthcheck {
-            interval: time("interval"),
-            retries: fields.get("retries").and_then(|at| at.whole()),
-            start_period: time("start_period"),
-            test: fields.get("test").and_then(|at| self.test(&at)),
-            timeout: time("timeout"),
-        };
-        if fields.get("disable").and_then(|at| at.truth()) == Some(true) {
-            check = Healthcheck { test: Some(Test::Disabled), ..Healthcheck::default() };
-        }
-        fields.finish(&[(
-            "start_interval",
-            "this needs a newer Docker than providers have to run; use interval",
-        )]);
-        (check != Healthcheck::default()).then_some(check)
-    }
-
-    fn test(&self, at: &At<'_>) -> Option<Test> {
-        if at.value.is_string() {
-            return at.text().map(Test::Shell);
-        }
-        if !at.value.is_array() {
-            at.fail("write a line of text, or a list that begins with CMD, CMD-SHELL or NONE");
-            return None;
-        }
-        let words: Option<Vec<String>> = at.items().iter().map(At::value_text).collect();
-        let mut words = words?.into_iter();
-        match (words.next().as_deref(), words.len()) {
-            (Some("NONE"), 0) => Some(Test::Disabled),
-            (Some("CMD"), 1..) => Some(Test::Exec(words.collect())),
-            (Some("CMD-SHELL"), 1) => words.next().map(Test::Shell),
-            (Some(_) | None, _) => {
-                at.fail("write [\"CMD\", program, …], [\"CMD-SHELL\", line] or [\"NONE\"]");
-                None
-            }
-        }
-    }
-
-    fn limits(&self, name: &Label, fields: &Fields<'_>) -> Limits {
-        let mut cpu = fields.get("cpus").map(|at| (at.parse::<Cpu>(), at));
-        let mut memory = fields.get("mem_limit").map(|at| (at.parse::<Bytes>(), at));
-        let mut pids = fields.get("pids_limit").map(|at| (at.whole::<u32>(), at));
-        let mut reserved_cpu = None;
-        let mut reserved_memory =
-            fields.get("mem_reservation").and_then(|at| Some((at.parse::<Bytes>()?, at)));
-        let deploy = fields.get("deploy").and_then(|at| at.fields());
-        if let Some(deploy) = deploy {
-            deploy.only("replicas", &["1"], AUTOSCALING);
-            deploy.only("mode", &["replicated"], AUTOSCALING);
-            let resources = deploy.get("resources").and_then(|at| at.fields());
-            deploy.finish(DEPLOY_REFUSED);
-            if let Some(resources) = resources {
-                if let Some(limits) = resources.get("limits").and_then(|at| at.fields()) {
-                    replace(&mut cpu, limits.get("cpus").map(|at| (at.parse(), at)));
-                    replace(&mut memory, limits.get("memory").map(|at| (at.parse(), at)));
-                    replace(&mut pids, limits.get("pids").map(|at| (at.whole(), at)));
-                    limits.finish(&[]);
-                }
-                if let Some(reserved) = resources.get("reservations").and_then(|at| at.fields()) {
-                    reserved_cpu =
-                        reserved.get("cpus").and_then(|at| Some((at.parse::<Cpu>()?, at)));
-                    let memory = reserved.get("memory");
-                    reserved_memory =
-                        memory.and_then(|at| Some((at.parse::<Bytes>()?, at))).or(reserved_memory);
-                    reserved.finish(&[
-                        ("devices", "GPUs and other devices are not offered yet; remove this"),
-                        ("generic_resources", "only cpus and memory can be had; remove this"),
-                    ]);
-                }
-                resources.finish(&[]);
-            }
-        }
-        let good = |at: &At<'_>, result| at.check(result).is_some();
-        let cpu = cpu.map(|(cpu, at)| cpu.filter(|cpu| good(&at, cpu_in_range(*cpu))));
-        let memory = memory
-            .map(|(bytes, at)| bytes.filter(|b| good(&at, bytes_in_range(*b, &limits::MEMORY))));
-        let pids =
-            pids.and_then(|(pids, at)| pids.filter(|p| good(&at, in_range(p, &limits::PIDS))));
-        let mut assumed = Vec::new();
-        let cpu = cpu.unwrap_or_else(|| {
-            assumed.push(format!("cpus: {}", Cpu(limits::DEFAULT_CPU)));
-            Some(Cpu(limits::DEFAULT_CPU))
-        });
-        let memory = memory.unwrap_or_else(|| {
-            assumed.push("memory: 256M".to_owned());
-            Some(Bytes(limits::DEFAULT_MEMORY))
-        });
-        if !assumed.is_empty() {
-            let assumed = assumed.join(" and ");
-            self.log.note(format!("services.{name}: no limit is set, so it gets {assumed}"));
-        }
-        let limits = Limits {
-            cpu: cpu.unwrap_or(Cpu(limits::DEFAULT_CPU)),
-            memory: memory.unwrap_or(Bytes(limits::DEFAULT_MEMORY)),
-            pids: pids.unwrap_or(limits::DEFAULT_PIDS),
-        };
-        if let Some((_, at)) = reserved_cpu.filter(|(cpu, _)| *cpu > limits.cpu) {
-            at.fail(format!("more is reserved than the limit of {}; raise the limit", limits.cpu));
-        }
-        if let Some((_, at)) = reserved_memory.filter(|(memory, _)| *memory > limits.memory) {
-            at.fail(format!(
-                "more is reserved than the limit of {}; raise the limit",
-                limits.memory
-            ));
-        }
-        limits
-    }
-
-    fn ports(&self, fields: &Fields<'_>) -> BTreeSet<Port> {
-        let mut ports = BTreeSet::new();
-        for at in fields.get("ports").map(|at| at.items()).unwrap_or_default() {
-            if !at.value.is_object() {
-                self.port_range(&at, true, &mut ports);
-                continue;
-            }
-            let Some(fields) = at.fields() else { continue };
-            if let Some(at) = fields.require("target", "write target: 8080") {
-                self.port_range(&at, true, &mut ports);
-            }
-            fields.only("protocol", &["tcp"], UDP_INGRESS);
-            fields.finish(PORT_REFUSED);
-        }
-        for at in fields.get("expose").map(|at| at.items()).unwrap_or_default() {
-            self.port_range(&at, false, &mut ports);
-        }
-        ports
-    }
-
-    fn port_range(&self, at: &At<'_>, published: bool, ports: &mut BTreeSet<Port>) {
-        let Some(text) = at.scalar() else { return };
-        if text.contains(':') {
-            return at.fail(HOST_PORTS);
-        }
-        let (numbers, transport) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let transport = match transport {
-            "tcp" => Transport::Tcp,
-            "udp" if published => return at.fail(UDP_INGRESS),
-            "udp" => Transport::Udp,
-            other => return at.fail(format!("{} is not a transport; write tcp", show(other))),
-        };
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let range = port_number(first).and_then(|first| Ok((first, port_number(last)?)));
-        let Some((first, last)) = at.check(range) else { return };
-        if last < first || usize::from(last.get() - first.get()) >= limits::PORTS {
-            return at.fail(format!(
-                "{} is no range of at most {} ports",
-                show(numbers),
-                limits::PORTS
-            ));
-        }
-        let numbers = (first.get()..=last.get()).filter_map(std::num::NonZeroU16::new);
-        ports.extend(numbers.map(|number| Port { number, transport }));
-    }
-
-    fn restart(&self, name: &Label, fields: &Fields<'_>) -> Restart {
-        let Some(at) = fields.get("restart") else {
-            self.log.note(format!(
-                "services.{name}: it stays down once it ends; write restart: unless-stopped to have it restarted"
-            ));
-            return Restart::No;
-        };
-        // YAML 1.1 reads `no` as false, and so do some who write it.
-        match at.scalar().as_deref() {
-            None => Restart::No,
-            Some("no" | "false") => Restart::No,
-            Some("always") => Restart::Always,
-            Some("unless-stopped") => Restart::UnlessStopped,
-            Some("on-failure") => Restart::OnFailure { max: None },
-            Some(other) => {
-                let max = other.strip_prefix("on-failure:").and_then(|max| max.parse().ok());
-                if max.is_none() {
+        let content = fields.get("content");
+        let file = fields.get("file");
+        let variable = fields.get("environment");
+        fields.finish(CONFIG_REFUSED);
+        match (content, file, variable) {
+            (Some(at), None, None) => at.text(),
+            (None, Some(at), None) => self.contents(&at, &at.text()?),
+            (None, None, Some(at)) => {
+                let name = at.text()?;
+                let value = self.surroundings.variable(&name);
+                if value.is_none() {
                     at.fail(format!(
-                        "{} is no restart policy; write \"no\", always, unless-stopped, on-failure or on-failure:3",
-                        show(other)
+                        "variable {} is not set; export it, or put it into .env",
+                        show(&name)
                     ));
                 }
-                Restart::OnFailure { max }
+                value
+            }
+            (None, None, None) => {
+                at.fail("its contents are missing; write content, file or environment");
+                None
+            }
+            (_, _, _) => {
+                at.fail("it has several of content, file and environment; keep one");
+                None
             }
         }
     }
 
-    fn secret_files(&self, at: &At<'_>, sources: &Sources) -> BTreeMap<AbsPath, SecretFile> {
-        let mut all = BTreeMap::new();
-        for at in at.items() {
-            let mut mode = None;
-            let mut target = None;
-            let source = if at.value.is_object() {
-                let Some(fields) = at.fields() else { continue };
-                let source =
-                    fields.require("source", "write source: NAME").and_then(|at| at.parse());
-                mode = fields.get("mode").and_then(|at| at.mode());
-                target = fields.get("target").and_then(|at| Some((at.text()?, at)));
-                fields.finish(&[
-                    ("gid", "a secret belongs to the service's user; remove this"),
-                    ("uid", "a secret belongs to the service's user; remove this"),
-                ]);
-                source
-            } else {
-                at.parse::<Name>()
-            };
-            let Some(source) = source else { continue };
-            if !sources.contains_key(&source) {
-                let hint = "declare it under secrets, with file or environment";
-                at.fail(unknown("secret", source.as_str(), sources.keys(), hint));
-                continue;
-            }
-            let (place, target_at) = match &target {
-                Some((target, at)) if target.starts_with('/') => (target.clone(), at),
-                Some((target, at)) => (format!("/run/secrets/{target}"), at),
-                None => (format!("/run/secrets/{source}"), &at),
-            };
-            let Some(place) = target_at.check(place.parse::<AbsPath>()) else { continue };
-            if target_at.check(mountable(&place, Mounted::Secret)).is_none() {
-                continue;
-            }
-            let file = SecretFile { mode: mode.unwrap_or(0o444), source };
-            if all.insert(place, file).is_some() {
-                target_at.fail("another secret is there already; give it a target of its own");
-            }
-        }
-        all
-    }
-
-    fn mounts(&self, fields: &Fields<'_>) -> Mounts {
-        let mut mounts = Mounts::default();
-        for at in fields.get("volumes").map(|at| at.items()).unwrap_or_default() {
-            match at.value.is_object() {
-                true => self.long_mount(&at, &mut mounts),
-                false => self.short_mount(&at, &mut mounts),
-            }
-        }
-        for at in fields.get("tmpfs").map(|at| at.one_or_many()).unwrap_or_default() {
-            let Some(text) = at.text() else { continue };
-            let (target, options) = text.split_once(':').unwrap_or((&text, ""));
-            let mut tmpfs = Tmpfs { mode: 0o1777, size: Bytes(0) };
-            for option in options.split(',').filter(|option| !option.is_empty()) {
-                match option.split_once('=') {
-                    Some(("size", size)) => tmpfs.size = at.check(size.parse()).unwrap_or_default(),
-                    Some(("mode", mode)) => match u16::from_str_radix(mode, 8) {
-                        Ok(mode) => tmpfs.mode = mode,
-                        Err(_) => at.fail(format!("{} is no file mode such as 1777", show(mode))),
-                    },
-                    Some(_) | None => at.fail(format!(
-                        "the option {} is not honoured; size and mode are",
-                        show(option)
-                    )),
-                }
-            }
-            self.add_tmpfs(&at, target, tmpfs, &mut mounts);
-        }
-        mounts
-    }
-
-    fn add_tmpfs(&self, at: &At<'_>, target: &str, mut tmpfs: Tmpfs, mounts: &mut Mounts) {
-        let Some(target) = at.check(absolute(target)) else { return };
-        if at.check(mountable(&target, Mounted::Tmpfs)).is_none() {
-            return;
-        }
-        if tmpfs.size.0 == 0 {
-            tmpfs.size = Bytes(limits::DEFAULT_TMPFS);
-            at.note(&format!("the tmpfs has no size, so {} is taken", tmpfs.size));
-        }
-        let size = at.check(bytes_in_range(tmpfs.size, &limits::TMPFS));
-        let mode = at.check(mode_in_range(tmpfs.mode, 0o1777));
-        if size.and(mode).is_none() {
-            return;
-        }
-        if mounts.volumes.contains_key(&target) || mounts.tmpfs.insert(target, tmpfs).is_some() {
-            at.fail("something is mounted there already; choose another place");
-        }
-    }
-
-    fn add_volume(
-        &self,
-        at: &At<'_>,
-        source: &str,
-        target: &str,
-        read_only: bool,
-        mounts: &mut Mounts,
-    ) {
-        if source.starts_with(['.', '/', '~', '\\']) || source.contains(['/', '\\']) {
-            return at.fail(HOST_PATHS);
-        }
-        let Some(source) = at.check(source.parse::<Name>()) else { return };
-        let Some(target) = at.check(absolute(target)) else { return };
-        if at.check(mountable(&target, Mounted::Volume)).is_none() {
-            return;
-        }
-        let mount = Mount { read_only, source };
-        if mounts.tmpfs.contains_key(&target) || mounts.volumes.insert(target, mount).is_some() {
-            at.fail("something is mounted there already; choose another place");
-        }
-    }
-
-    fn short_mount(&self, at: &At<'_>, mounts: &mut Mounts) {
-        let Some(text) = at.text() else { return };
-        let parts: Vec<&str> = text.split(':').collect();
-        let (source, target, options) = match parts.as_slice() {
-            [target] => {
-                let target = target.to_owned();
-                return at.fail(format!("the volume has no name; write it as in data:{target}"));
-            }
-            [source, target] => (*source, *target, ""),
-            [source, target, options] => (*source, *target, *options),
-            _ => {
-                return at.fail(format!("{} is no volume; write it as in data:/data", show(&text)));
-            }
-        };
-        let mut read_only = false;
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" => read_only = true,
-                "rw" => (),
-                other => {
-                    at.fail(format!("the option {} is not honoured; ro and rw are", show(other)))
-                }
-            }
-        }
-        self.add_volume(at, source, target, read_only, mounts);
-    }
-
-    fn long_mount(&self, at: &At<'_>, mounts: &mut Mounts) {
-        let Some(fields) = at.fields() else { return };
-        let kind =
-            fields.require("type", "write type: volume or type: tmpfs").and_then(|at| at.text());
-        let source = fields.get("source").and_then(|at| at.text());
-        let target = fields.require("target", "write target: /data").and_then(|at| at.text());
-        let read_only = fields.get("read_only").and_then(|at| at.truth()).unwrap_or_default();
-        let mut tmpfs = Tmpfs { mode: 0o1777, size: Bytes(0) };
-        if let Some(fields) = fields.get("tmpfs").and_then(|at| at.fields()) {
-            tmpfs.size = fields.get("size").and_then(|at| at.parse()).unwrap_or_default();
-            tmpfs.mode = fields.get("mode").and_then(|at| at.mode()).unwrap_or(tmpfs.mode);
-            fields.finish(&[]);
-        }
-        fields.finish(&[
-            ("bind", HOST_PATHS),
-            ("consistency", "this is for Docker Desktop; remove it"),
-            ("image", "images are not mounted; copy from it when you build"),
-            ("volume", "nocopy and subpath are not honoured; remove this"),
-        ]);
-        let Some(target) = target else { return };
-        match (kind.as_deref(), source) {
-            (Some("volume"), Some(source)) => {
-                self.add_volume(at, &source, &target, read_only, mounts);
-            }
-            (Some("volume"), None) => at.fail("the volume has no name; write source: NAME"),
-            (Some("tmpfs"), None) if !read_only => self.add_tmpfs(at, &target, tmpfs, mounts),
-            (Some("tmpfs"), _) => {
-                at.fail("a tmpfs has no source and is not read_only; remove them")
-            }
-            (Some("bind"), _) => at.fail(HOST_PATHS),
-            (Some(other), _) => {
-                at.fail(format!("{} cannot be mounted; write volume or tmpfs", show(other)));
-            }
-            (None, _) => (),
-        }
-    }
-
-    fn block(&self, at: &At<'_>) -> (Wishes, BTreeMap<Host, Target>) {
-        let mut wishes = Wishes::default();
-        let mut ingress = BTreeMap::new();
-        let Some(fields) = at.fields() else { return (wishes, ingress) };
-        for (host, at) in fields.get("ingress").map(|at| at.entries()).unwrap_or_default() {
-            let host = at.check(host.parse::<Host>());
-            let target = self.target(&at);
-            ingress.extend(host.zip(target));
-        }
-        if let Some(price) = fields.get("price").and_then(|at| at.fields()) {
-            wishes.max_price = price.get("max").and_then(|at| at.parse());
-            price.finish(&[]);
-        }
-        if let Some(at) = fields.get("providers") {
-            wishes.providers = self.criteria(&at);
-        }
-        if let Some(at) = fields.get("sla") {
-            wishes.sla = self.sla(&at);
-        }
-        fields.finish(&[("scale", AUTOSCALING)]);
-        (wishes, ingress)
-    }
-
-    fn target(&self, at: &At<'_>) -> Option<Target> {
-        let text = at.text()?;
-        let Some((service, port)) = text.split_once(':') else {
-            at.fail(format!("{} is no target; write it as in \"web:8080\"", show(&text)));
+    /// The text of a file.
+    fn contents(&self, at: &At<'_>, path: &str) -> Option<String> {
+        let read = self.surroundings.read(path);
+        let text = at.check(read.map_err(|why| format!("{} cannot be read: {why}", show(path))))?;
+        if text.len() > limits::FILE {
+            at.fail(format!("{} is larger than {} bytes", show(path), limits::FILE));
             return None;
-        };
-        let service = at.check(service.parse())?;
-        let port = at.check(port_number(port))?;
-        Some(Target { port, service })
-    }
-
-    fn criteria(&self, at: &At<'_>) -> Criteria {
-        let mut criteria = Criteria::default();
-        let Some(fields) = at.fields() else { return criteria };
-        for at in fields.get("region").map(|at| at.one_or_many()).unwrap_or_default() {
-            let Some(region) = at.text() else { continue };
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if region.is_empty() || region.len() > 63 || !region.chars().all(plain) {
-                at.fail(format!("{} is no region such as eu-west", show(&region)));
-            } else {
-                criteria.regions.insert(region);
-            }
         }
-        for at in fields.get("address").map(|at| at.one_or_many()).unwrap_or_default() {
-            let Some(text) = at.text() else { continue };
-            criteria.addresses.extend(at.check(address(&text)));
-        }
-        fields.finish(&[
-            ("spread", "a pod runs once; spreading comes with the keeper: remove this"),
-            (
-                "where",
-                "expressions come with the keeper and are not honoured yet; use region or address",
-            ),
-        ]);
-        criteria
-    }
-
-    fn sla(&self, at: &At<'_>) -> SlaWishes {
-        let Some(fields) = at.fields() else { return SlaWishes::default() };
-        let time = |name| {
-            let at = fields.get(name)?;
-            let seconds = self.seconds(&at)?;
-            // The chain keeps them in 24 bits.
-            if seconds >= 1 << 24 {
-                at.fail("this is longer than 194 days; write less");
-                return None;
-            }
-            Some((seconds, at))
-        };
-        let (grace, full, response) = (time("grace"), time("full"), time("response"));
-        if let (Some((grace, _)), Some((full, at))) = (&grace, &full)
-            && full <= grace
-        {
-            at.fail(
-                "the whole coverage is due at once with the grace or before; write more than grace",
-            );
-        }
-        let coverage = fields.get("coverage").and_then(|at| at.parse());
-        fields.finish(&[]);
-        let [grace, full, response] = [grace, full, response].map(|time| time.map(|(s, _)| s));
-        SlaWishes { coverage, grace, full, response }
+        Some(text)
     }
 
     fn milliseconds(&self, at: &At<'_>) -> Option<u64> {
@@ -1212,27 +608,11 @@ impl Reader<'_> {
     }
 }
 
-const UDP_INGRESS: &str = "only TCP comes in from outside; list UDP between services under expose";
-
 /// Stands for an image until `resolve`; nobody sees it.
 fn placeholder() -> Option<ImageRef> {
     let digest: Digest = format!("sha256:{:064}", 0).parse().ok()?;
     let reference: Repository = "docker.io/library/unresolved".parse().ok()?;
     Some(ImageRef::Registry { digest, reference })
-}
-
-/// The later limit wins; two that differ are refused, as Compose refuses them.
-fn replace<'a, T: PartialEq>(
-    slot: &mut Option<(Option<T>, At<'a>)>,
-    later: Option<(Option<T>, At<'a>)>,
-) {
-    let Some((value, at)) = later else { return };
-    if let Some((Some(first), first_at)) = slot
-        && value.as_ref().is_some_and(|value| value != first)
-    {
-        first_at.fail(format!("{} says otherwise; remove one", at.path));
-    }
-    *slot = Some((value, at));
 }
 
 /// The entries of a map or of a list of `NAME=VALUE`.
@@ -1268,18 +648,5 @@ fn absolute(text: &str) -> Result<AbsPath, Invalid> {
     match text.trim_end_matches('/') {
         "" if text.starts_with('/') => "/".parse(),
         trimmed => trimmed.parse(),
-    }
-}
-
-/// An address; one in mixed case has to carry the right checksum.
-fn address(text: &str) -> Result<Address, String> {
-    let mixed = text.bytes().any(|b| b.is_ascii_uppercase())
-        && text.trim_start_matches("0x").bytes().any(|b| b.is_ascii_lowercase());
-    match mixed {
-        true => Address::parse_checksummed(text, None)
-            .map_err(|_err| format!("{} fails its checksum; copy the address anew", show(text))),
-        false => text
-            .parse()
-            .map_err(|_err| format!("{} is no address (0x and 40 hexadecimal digits)", show(text))),
     }
 }

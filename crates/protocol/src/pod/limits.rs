@@ -6,6 +6,12 @@ use std::ops::RangeInclusive;
 pub const FILE: usize = 1 << 20;
 /// The nodes of a compose file once its anchors are expanded.
 pub const NODES: usize = 50_000;
+/// Files that a compose file includes, or extends services of.
+pub const FILES: usize = 32;
+/// How deep files include each other, and services extend each other.
+pub const NESTING: usize = 16;
+/// A compose file once its variables are expanded, in bytes.
+pub const EXPANDED: usize = 16 << 20;
 /// The canonical form, in bytes.
 pub const CANONICAL: usize = 256 << 10;
 /// Faults of a pod that are told.
@@ -14,6 +20,12 @@ pub const FAULTS: usize = 100;
 pub const SERVICES: usize = 32;
 /// Volumes of a pod.
 pub const VOLUMES: usize = 32;
+/// Networks of a pod: each takes one of the engine's.
+pub const NETWORKS: usize = 8;
+/// Further names of a service on a network.
+pub const ALIASES: usize = 32;
+/// Configs of a pod.
+pub const CONFIGS: usize = 64;
 /// Hosts of a pod.
 pub const HOSTS: usize = 32;
 /// Words of a command.
@@ -30,7 +42,17 @@ pub const VARIABLES: usize = 512;
 pub const LABELS: usize = 64;
 /// Ports of a service.
 pub const PORTS: usize = 64;
-/// Volumes, tmpfs and secrets in one service.
+/// Further hosts of a service, and addresses of each.
+pub const EXTRA_HOSTS: usize = 64;
+/// Further groups of a service.
+pub const GROUPS: usize = 32;
+/// A setting of the kernel, in bytes.
+pub const SYSCTL: usize = 64;
+/// A process's limit: a petabyte, and far beyond what anything counts to.
+pub const ULIMIT: i64 = 1 << 50;
+/// Open files of a process: the kernel's own limit, as long as nobody changed it.
+pub const OPEN_FILES: i64 = 1 << 20;
+/// Volumes, tmpfs, secrets and configs in one service.
 pub const MOUNTS: usize = 64;
 /// Processor time of a service, in millicores: Docker needs at least a hundredth.
 pub const CPU: RangeInclusive<u32> = 10..=256_000;

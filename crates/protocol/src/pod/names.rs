@@ -9,7 +9,7 @@ use super::limits;
 /// Text that is not what its place needs; says what is wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Invalid(pub(super) String);
+pub struct Invalid(pub(crate) String);
 
 macro_rules! word {
     ($(#[$meta:meta])* $name:ident, $check:path) => {
@@ -67,7 +67,7 @@ word! {
     Label, label
 }
 word! {
-    /// The name of a volume or a secret.
+    /// The name of a volume, a network, a secret or a config.
     Name, name
 }
 word! {
@@ -89,6 +89,26 @@ word! {
 word! {
     /// Who runs a process: `user`, `1000`, `1000:1000`.
     User, user
+}
+word! {
+    /// A name in a container's hosts file, or an alias on a network.
+    HostName, host_name
+}
+word! {
+    /// The domain of a container's host name.
+    Domain, domain
+}
+word! {
+    /// A group, by its number or its name in the image.
+    Group, group
+}
+word! {
+    /// What a process may be limited in.
+    UlimitName, ulimit_name
+}
+word! {
+    /// A setting of the kernel that a container has for itself.
+    Sysctl, sysctl
 }
 word! {
     /// A signal's name, such as `SIGTERM`.
@@ -230,6 +250,74 @@ fn user(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} is not a user; write \"1000\", \"1000:1000\" or a name", show(text)))
+}
+
+fn host_name(text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let fits = (1..=253).contains(&text.len()) && text.bytes().all(plain);
+    match fits && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+        true => Ok(()),
+        false => Err(format!("{} is not a host name such as db or db.internal", show(text))),
+    }
+}
+
+fn domain(text: &str) -> Result<(), String> {
+    match text.len() <= 253 && text.split('.').all(is_label) {
+        true => Ok(()),
+        false => Err(format!("{} is not a domain such as example.org", show(text))),
+    }
+}
+
+fn group(text: &str) -> Result<(), String> {
+    match user(text) {
+        Ok(()) if !text.contains(':') => Ok(()),
+        Ok(()) | Err(_) => Err(format!("{} is not a group; write \"1000\" or a name", show(text))),
+    }
+}
+
+const ULIMITS: &[&str] =
+    &["core", "cpu", "data", "fsize", "locks", "memlock", "nofile", "nproc", "rss", "stack"];
+
+fn ulimit_name(text: &str) -> Result<(), String> {
+    if ULIMITS.contains(&text) {
+        return Ok(());
+    }
+    Err(match text {
+        "nice" | "rtprio" | "rttime" => {
+            format!("{text} takes processor time from others; use cpus")
+        }
+        "msgqueue" | "sigpending" => {
+            format!("{text} is the host's memory; talk over the network instead")
+        }
+        _ => {
+            format!("{} is not a limit of processes; there are {}", show(text), ULIMITS.join(", "))
+        }
+    })
+}
+
+/// Those that are a container's own and harm nobody else, as Kubernetes' list of safe ones has it.
+const SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_syncookies",
+];
+
+fn sysctl(text: &str) -> Result<(), String> {
+    match SYSCTLS.contains(&text) {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is the provider's to set; a container has {} for itself",
+            show(text),
+            SYSCTLS.join(", ")
+        )),
+    }
 }
 
 const SIGNALS: &[&str] = &[
@@ -432,7 +520,7 @@ impl fmt::Display for Port {
 }
 
 /// The text for an error: quoted, and cut short, since a hostile one may be long.
-pub(super) fn show(text: &str) -> String {
+pub(crate) fn show(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
         None => format!("{text:?}"),

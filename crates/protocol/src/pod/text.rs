@@ -1,6 +1,9 @@
 //! Small languages inside a compose file's strings: variables, durations, command lines, env files.
 
-use super::names::{Invalid, show};
+use super::{
+    limits,
+    names::{Invalid, show},
+};
 use crate::resources::{Decimal, Inexact};
 
 /// What a variable's name is looked up in.
@@ -12,10 +15,24 @@ pub(super) fn interpolate(
     lookup: &Lookup<'_>,
     unset: &mut dyn FnMut(&str),
 ) -> Result<String, Invalid> {
+    nested(text, lookup, unset, limits::NESTING)
+}
+
+/// As `interpolate`, for text inside variables that may go on `depth` deep.
+fn nested(
+    text: &str,
+    lookup: &Lookup<'_>,
+    unset: &mut dyn FnMut(&str),
+    depth: usize,
+) -> Result<String, Invalid> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
+        if out.len() > limits::EXPANDED {
+            let most = limits::EXPANDED;
+            return Err(Invalid(format!("{} comes to more than {most} bytes", show(text))));
+        }
         if let Some(after) = after.strip_prefix('$') {
             out.push('$');
             rest = after;
@@ -24,7 +41,10 @@ pub(super) fn interpolate(
                 Invalid(format!("{} opens ${{ and does not close it", show(text)))
             })?;
             let (inner, tail) = after.split_at(end);
-            out.push_str(&braced(inner, lookup, unset)?);
+            let depth = depth.checked_sub(1).ok_or_else(|| {
+                Invalid(format!("variables are nested more than {} deep", limits::NESTING))
+            })?;
+            out.push_str(&braced(inner, lookup, unset, depth)?);
             rest = tail.strip_prefix('}').unwrap_or_default();
         } else {
             let (name, tail) = after.split_at(name_length(after));
@@ -73,6 +93,7 @@ fn braced(
     inner: &str,
     lookup: &Lookup<'_>,
     unset: &mut dyn FnMut(&str),
+    depth: usize,
 ) -> Result<String, Invalid> {
     let (name, rest) = inner.split_at(name_length(inner));
     let value = lookup(name);
@@ -92,10 +113,10 @@ fn braced(
             }));
         }
         (Some('-' | '?'), Some(value)) => return Ok(value),
-        (Some('-'), None) | (Some('+'), Some(_)) => return interpolate(argument, lookup, unset),
+        (Some('-'), None) | (Some('+'), Some(_)) => return nested(argument, lookup, unset, depth),
         (Some('+'), None) => return Ok(String::new()),
         (Some('?'), None) => {
-            let why = match interpolate(argument, lookup, unset)? {
+            let why = match nested(argument, lookup, unset, depth)? {
                 why if why.is_empty() => "the file requires it".to_owned(),
                 why => why,
             };
@@ -208,34 +229,66 @@ pub(super) fn env_file(
     unset: &mut dyn FnMut(&str),
 ) -> Result<Vec<(String, Option<String>)>, Invalid> {
     let mut variables: Vec<(String, Option<String>)> = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let here = |why: Invalid| Invalid(format!("line {}: {}", index + 1, why.0));
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = text.len() - rest.len();
+        let number = text.get(..number).unwrap_or_default().matches('\n').count() + 1;
+        let here = |why: Invalid| Invalid(format!("line {number}: {}", why.0));
+        let (line, tail) = rest.split_once('\n').unwrap_or((rest, ""));
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            rest = tail;
             continue;
         }
-        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
         let Some((name, value)) = line.split_once('=') else {
-            variables.push((line.to_owned(), None));
+            variables.push((exported(trimmed).to_owned(), None));
+            rest = tail;
             continue;
         };
-        let value = value.trim();
-        let value = if raw {
-            value.to_owned()
+        let name = exported(name.trim()).trim_end().to_owned();
+        let quoted = value.trim_start().starts_with(['\'', '"']) && !raw;
+        let value = if quoted {
+            // It may go on over further lines.
+            let from = rest.get(line.len() - value.len()..).unwrap_or_default().trim_start();
+            let (value, after) = unquote(from).map_err(here)?;
+            let (end, tail) = after.split_once('\n').unwrap_or((after, ""));
+            if let end @ [_, ..] = end.trim().as_bytes()
+                && end.first() != Some(&b'#')
+            {
+                let end = String::from_utf8_lossy(end);
+                return Err(here(Invalid(format!("{} follows the closing quote", show(&end)))));
+            }
+            rest = tail;
+            value
         } else {
-            let value = unquote(value).map_err(here)?;
-            let before = |name: &str| {
-                let earlier = variables.iter().rev().find(|(known, _)| known == name);
-                lookup(name).or_else(|| earlier.and_then(|(_, value)| value.clone()))
-            };
-            match value {
-                Quoted::Literal(value) => value,
-                Quoted::Expand(value) => interpolate(&value, &before, unset).map_err(here)?,
+            rest = tail;
+            match raw {
+                true => Quoted::Literal(value.trim().to_owned()),
+                false => Quoted::Expand(uncommented(value.trim()).to_owned()),
             }
         };
-        variables.push((name.trim_end().to_owned(), Some(value)));
+        let before = |name: &str| {
+            let earlier = variables.iter().rev().find(|(known, _)| known == name);
+            lookup(name).or_else(|| earlier.and_then(|(_, value)| value.clone()))
+        };
+        let value = match value {
+            Quoted::Literal(value) => value,
+            Quoted::Expand(value) => interpolate(&value, &before, unset).map_err(here)?,
+        };
+        variables.push((name, Some(value)));
     }
     Ok(variables)
+}
+
+fn exported(name: &str) -> &str {
+    name.strip_prefix("export ").map_or(name, str::trim_start)
+}
+
+/// The value in front of a comment.
+fn uncommented(value: &str) -> &str {
+    let end = value.find(" #").or_else(|| value.starts_with('#').then_some(0));
+    value.get(..end.unwrap_or(value.len())).unwrap_or(value).trim_end()
 }
 
 enum Quoted {
@@ -243,39 +296,29 @@ enum Quoted {
     Expand(String),
 }
 
-fn unquote(value: &str) -> Result<Quoted, Invalid> {
-    let after = |rest: &str| match rest.trim_start() {
-        rest if rest.is_empty() || rest.starts_with('#') => Ok(()),
-        rest => Err(Invalid(format!("{} follows the closing quote", show(rest)))),
-    };
-    let open = || Invalid("a quoted value has to end on its line".to_owned());
-    if let Some(rest) = value.strip_prefix('\'') {
+/// The value in the quotes with which `text` begins, and what follows them.
+fn unquote(text: &str) -> Result<(Quoted, &str), Invalid> {
+    let open = || Invalid("a quotation is opened and not closed".to_owned());
+    if let Some(rest) = text.strip_prefix('\'') {
         let (inner, rest) = rest.split_once('\'').ok_or_else(open)?;
-        return after(rest).map(|()| Quoted::Literal(inner.to_owned()));
+        return Ok((Quoted::Literal(inner.to_owned()), rest));
     }
-    if let Some(rest) = value.strip_prefix('"') {
-        let mut inner = String::new();
-        let mut chars = rest.chars();
-        loop {
-            match chars.next().ok_or_else(open)? {
-                '"' => break,
-                '\\' => match chars.next().ok_or_else(open)? {
-                    'n' => inner.push('\n'),
-                    'r' => inner.push('\r'),
-                    't' => inner.push('\t'),
-                    '$' => inner.push_str("$$"),
-                    c @ ('"' | '\\') => inner.push(c),
-                    c => inner.extend(['\\', c]),
-                },
-                c => inner.push(c),
-            }
+    let mut inner = String::new();
+    let mut chars = text.strip_prefix('"').unwrap_or(text).chars();
+    loop {
+        match chars.next().ok_or_else(open)? {
+            '"' => return Ok((Quoted::Expand(inner), chars.as_str())),
+            '\\' => match chars.next().ok_or_else(open)? {
+                'n' => inner.push('\n'),
+                'r' => inner.push('\r'),
+                't' => inner.push('\t'),
+                '$' => inner.push_str("$$"),
+                c @ ('"' | '\\') => inner.push(c),
+                c => inner.extend(['\\', c]),
+            },
+            c => inner.push(c),
         }
-        return after(chars.as_str()).map(|()| Quoted::Expand(inner));
     }
-    let end = value.find(" #").or_else(|| value.starts_with('#').then_some(0));
-    Ok(Quoted::Expand(
-        value.get(..end.unwrap_or(value.len())).unwrap_or(value).trim_end().to_owned(),
-    ))
 }
 
 #[cfg(test)]
@@ -304,6 +347,10 @@ mod tests {
         check("${A:+r}${NO:+r}${EMPTY:+r}${EMPTY+r}", Ok("rr"));
         check("$NO.", Ok("."));
         check("${A?}", Ok("a"));
+        check("${NO:-${NO-${A:+${EMPTY:-deep}}}}", Ok("deep"));
+        check("${NO:-${NO:?no ${A}}}", Err("variable NO is not set: no a"));
+        let deep = "${NO:-".repeat(50_000) + &"}".repeat(50_000);
+        check(&deep, Err("variables are nested more than 16 deep"));
         check("${NO?}", Err("variable NO is not set: the file requires it"));
         check("${EMPTY:?give $A}", Err("variable EMPTY is not set: give a"));
         check("${A", Err("\"${A\" opens ${ and does not close it"));
@@ -358,7 +405,8 @@ mod tests {
             &[("X", Some("$A # ")), ("Y", Some("a\n$A")), ("Z", Some("a$A # "))],
         );
         check("BARE\nURL=http://x/#y", &[("BARE", None), ("URL", Some("http://x/#y"))]);
-        for bad in ["X='a", "X=\"a\nb\"", "X='a'b", "X=${", "X=\"a\\"] {
+        check("PEM=\"a\n b\" # c\nX='1\n2'\n", &[("PEM", Some("a\n b")), ("X", Some("1\n2"))]);
+        for bad in ["X='a", "X=\"a\nb", "X='a'b", "X=${", "X=\"a\\"] {
             env_file(bad, false, &lookup, &mut |_| ()).unwrap_err();
         }
         assert_eq!(

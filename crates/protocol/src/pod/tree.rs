@@ -1,12 +1,18 @@
 //! A compose file as an untyped tree, and a reader of it that knows where it is and goes on after an error.
 
-use std::{cell::RefCell, collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fmt,
+    str::FromStr,
+};
 
 use serde_json::Value;
 
+pub(crate) use super::names::show;
 use super::{
     limits,
-    names::{Invalid, show},
+    names::Invalid,
     text::{Lookup, interpolate},
 };
 
@@ -39,13 +45,13 @@ impl fmt::Display for Errors {
 
 impl Errors {
     /// The faults, in the order of their paths; `None` where there are none.
-    pub(super) fn of(mut faults: Vec<Fault>) -> Option<Self> {
+    pub(crate) fn of(mut faults: Vec<Fault>) -> Option<Self> {
         faults.sort_by_cached_key(|fault| (natural(&fault.path), fault.what.clone()));
         faults.dedup();
         (!faults.is_empty()).then_some(Self(faults))
     }
 
-    pub(super) fn one(fault: Fault) -> Self {
+    pub(crate) fn one(fault: Fault) -> Self {
         Self(vec![fault])
     }
 
@@ -65,7 +71,7 @@ fn natural(path: &str) -> String {
 }
 
 /// `path.key`, or `path["key"]` where the key has other than plain characters in it.
-pub(super) fn key(path: &str, key: &str) -> String {
+pub(crate) fn key(path: &str, key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     match key.chars().all(plain) && !key.is_empty() {
         _ if path.is_empty() => key.to_owned(),
@@ -75,7 +81,7 @@ pub(super) fn key(path: &str, key: &str) -> String {
 }
 
 /// What `name` was perhaps meant to be.
-pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .filter(|known| known.len().abs_diff(name.len()) <= 2)
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
@@ -86,21 +92,23 @@ pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 
 /// What was found on the way.
 #[derive(Default)]
-pub(super) struct Log {
-    pub(super) faults: RefCell<Vec<Fault>>,
-    pub(super) notes: RefCell<Vec<String>>,
+pub(crate) struct Log {
+    pub(crate) faults: RefCell<Vec<Fault>>,
+    pub(crate) notes: RefCell<Vec<String>>,
     /// Where a variable did not expand, so that what is there says nothing more.
     spoiled: RefCell<BTreeSet<String>>,
+    /// How many bytes variables came to.
+    expanded: Cell<usize>,
 }
 
 impl Log {
-    pub(super) fn fail(&self, path: &str, what: impl Into<String>) {
+    pub(crate) fn fail(&self, path: &str, what: impl Into<String>) {
         if !self.spoiled.borrow().contains(path) {
             self.faults.borrow_mut().push(Fault { path: path.to_owned(), what: what.into() });
         }
     }
 
-    pub(super) fn note(&self, note: String) {
+    pub(crate) fn note(&self, note: String) {
         let mut notes = self.notes.borrow_mut();
         if !notes.contains(&note) {
             notes.push(note);
@@ -108,11 +116,11 @@ impl Log {
     }
 }
 
-/// Reads YAML, expands its anchors and variables.
-pub(super) fn read(yaml: &str, variables: &Lookup<'_>, log: &Log) -> Option<Value> {
+/// Reads YAML, which `what` names, and expands its anchors and variables.
+pub(crate) fn read(yaml: &str, what: &str, variables: &Lookup<'_>, log: &Log) -> Option<Value> {
     if yaml.len() > limits::FILE {
         let (length, most) = (yaml.len(), limits::FILE);
-        log.fail("compose file", format!("it is {length} bytes long; the limit is {most}"));
+        log.fail(what, format!("it is {length} bytes long; the limit is {most}"));
         return None;
     }
     let options = serde_saphyr::options! {
@@ -120,13 +128,15 @@ pub(super) fn read(yaml: &str, variables: &Lookup<'_>, log: &Log) -> Option<Valu
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         strict_booleans: true,
+        // Compose's `!reset` and `!override` would be lost in the tree.
+        reject_unsupported_tags: true,
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options(yaml, options) {
         Ok(value) => Some(expand(value, "", variables, log)),
         Err(err) => {
             let text = err.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-            log.fail("compose file", text.trim().to_owned());
+            log.fail(what, text.trim().to_owned());
             None
         }
     }
@@ -136,11 +146,19 @@ pub(super) fn read(yaml: &str, variables: &Lookup<'_>, log: &Log) -> Option<Valu
 fn expand(value: Value, path: &str, variables: &Lookup<'_>, log: &Log) -> Value {
     match value {
         Value::String(text) if text.contains('$') => {
+            if log.expanded.get() > limits::EXPANDED {
+                let most = limits::EXPANDED;
+                log.fail(path, format!("variables come to more than {most} bytes by here"));
+                return Value::Null;
+            }
             let mut unset = |name: &str| {
                 log.note(format!("{path}: variable {name} is not set and taken as empty"));
             };
             match interpolate(&text, variables, &mut unset) {
-                Ok(text) => Value::String(text),
+                Ok(text) => {
+                    log.expanded.set(log.expanded.get() + text.len());
+                    Value::String(text)
+                }
                 Err(err) => {
                     log.fail(path, err.0);
                     log.spoiled.borrow_mut().insert(path.to_owned());
@@ -168,29 +186,29 @@ fn expand(value: Value, path: &str, variables: &Lookup<'_>, log: &Log) -> Value 
 }
 
 /// Whether a key is somebody else's.
-pub(super) fn is_extension(key: &str) -> bool {
+pub(crate) fn is_extension(key: &str) -> bool {
     key.starts_with("x-") && key != "x-roadstead"
 }
 
 /// A place in the tree.
 #[derive(Clone)]
-pub(super) struct At<'a> {
-    pub(super) value: &'a Value,
-    pub(super) path: String,
-    pub(super) log: &'a Log,
+pub(crate) struct At<'a> {
+    pub(crate) value: &'a Value,
+    pub(crate) path: String,
+    pub(crate) log: &'a Log,
 }
 
 impl<'a> At<'a> {
-    pub(super) fn fail(&self, what: impl Into<String>) {
+    pub(crate) fn fail(&self, what: impl Into<String>) {
         self.log.fail(&self.path, what);
     }
 
-    pub(super) fn note(&self, what: &str) {
+    pub(crate) fn note(&self, what: &str) {
         self.log.note(format!("{}: {what}", self.path));
     }
 
     /// Keeps a good result, reports a bad one.
-    pub(super) fn check<T>(&self, result: Result<T, impl fmt::Display>) -> Option<T> {
+    pub(crate) fn check<T>(&self, result: Result<T, impl fmt::Display>) -> Option<T> {
         result.map_err(|err| self.fail(err.to_string())).ok()
     }
 
@@ -207,7 +225,7 @@ impl<'a> At<'a> {
     }
 
     /// Text, also where YAML reads a number or a truth value.
-    pub(super) fn scalar(&self) -> Option<String> {
+    pub(crate) fn scalar(&self) -> Option<String> {
         match self.value {
             Value::String(text) => Some(text.clone()),
             Value::Bool(truth) => Some(truth.to_string()),
@@ -227,7 +245,7 @@ impl<'a> At<'a> {
     }
 
     /// As `scalar`, with a note where a spelling may have been lost, as Compose loses it.
-    pub(super) fn value_text(&self) -> Option<String> {
+    pub(crate) fn value_text(&self) -> Option<String> {
         let text = self.scalar()?;
         if self.value.is_f64() {
             self.note(&format!("read as the number {text}; put it in quotes where text is meant"));
@@ -236,7 +254,7 @@ impl<'a> At<'a> {
     }
 
     /// Text, and only what is written as text.
-    pub(super) fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         match self.value {
             Value::String(text) => Some(text.clone()),
             Value::Null
@@ -251,13 +269,13 @@ impl<'a> At<'a> {
     }
 
     /// A word of the pod.
-    pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
+    pub(crate) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         let text = self.scalar()?;
         self.check(text.trim().parse())
     }
 
     /// A whole number.
-    pub(super) fn whole<T: FromStr>(&self) -> Option<T> {
+    pub(crate) fn whole<T: FromStr>(&self) -> Option<T> {
         let text = self.scalar()?;
         let parsed = text.parse().ok();
         if parsed.is_none() {
@@ -267,7 +285,7 @@ impl<'a> At<'a> {
     }
 
     /// `true` or `false`, also as text, which is how a variable arrives.
-    pub(super) fn truth(&self) -> Option<bool> {
+    pub(crate) fn truth(&self) -> Option<bool> {
         match self.value {
             Value::Bool(truth) => Some(*truth),
             Value::String(text) if text == "true" => Some(true),
@@ -284,7 +302,7 @@ impl<'a> At<'a> {
     }
 
     /// A file mode in octal.
-    pub(super) fn mode(&self) -> Option<u16> {
+    pub(crate) fn mode(&self) -> Option<u16> {
         match self.value {
             Value::String(text) => {
                 let digits = text.strip_prefix("0o").unwrap_or(text);
@@ -308,7 +326,7 @@ impl<'a> At<'a> {
         None
     }
 
-    pub(super) fn items(&self) -> Vec<At<'a>> {
+    pub(crate) fn items(&self) -> Vec<At<'a>> {
         match self.value {
             Value::Array(items) => items
                 .iter()
@@ -331,11 +349,11 @@ impl<'a> At<'a> {
     }
 
     /// The items of a list, or the one thing that stands in its place.
-    pub(super) fn one_or_many(&self) -> Vec<At<'a>> {
+    pub(crate) fn one_or_many(&self) -> Vec<At<'a>> {
         if self.value.is_array() { self.items() } else { vec![self.clone()] }
     }
 
-    pub(super) fn entries(&self) -> Vec<(&'a str, At<'a>)> {
+    pub(crate) fn entries(&self) -> Vec<(&'a str, At<'a>)> {
         match self.value {
             Value::Object(entries) => entries
                 .iter()
@@ -356,7 +374,7 @@ impl<'a> At<'a> {
     }
 
     /// The fields of a map that has known ones.
-    pub(super) fn fields(&self) -> Option<Fields<'a>> {
+    pub(crate) fn fields(&self) -> Option<Fields<'a>> {
         if !self.value.is_object() {
             self.wants("a map");
             return None;
@@ -366,26 +384,26 @@ impl<'a> At<'a> {
 }
 
 /// The fields of a map; each is asked for once, and what nobody asked for is an error.
-pub(super) struct Fields<'a> {
-    pub(super) at: At<'a>,
+pub(crate) struct Fields<'a> {
+    pub(crate) at: At<'a>,
     known: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Fields<'a> {
     /// A field, as it is.
-    pub(super) fn raw(&self, name: &'static str) -> Option<At<'a>> {
+    pub(crate) fn raw(&self, name: &'static str) -> Option<At<'a>> {
         self.known.borrow_mut().push(name);
         let value = self.at.value.get(name)?;
         Some(At { value, path: key(&self.at.path, name), log: self.at.log })
     }
 
     /// A field; one that is null counts as left out.
-    pub(super) fn get(&self, name: &'static str) -> Option<At<'a>> {
+    pub(crate) fn get(&self, name: &'static str) -> Option<At<'a>> {
         self.raw(name).filter(|at| !at.value.is_null())
     }
 
     /// As `get`, for what cannot be left out.
-    pub(super) fn require(&self, name: &'static str, why: &str) -> Option<At<'a>> {
+    pub(crate) fn require(&self, name: &'static str, why: &str) -> Option<At<'a>> {
         let field = self.get(name);
         if field.is_none()
             && !self.at.log.faults.borrow().iter().any(|f| f.path == key(&self.at.path, name))
@@ -396,7 +414,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that may say only what is so already.
-    pub(super) fn only(&self, name: &'static str, accepted: &[&str], why: &str) {
+    pub(crate) fn only(&self, name: &'static str, accepted: &[&str], why: &str) {
         let Some(at) = self.get(name) else { return };
         let text = at.value.as_str().map_or_else(|| at.value.to_string(), str::to_owned);
         if !accepted.contains(&text.as_str()) {
@@ -404,19 +422,39 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// As `finish`, where Compose lets others keep their own `x-` keys.
-    pub(super) fn finish_extended(self, refused: &[(&'static str, &'static str)]) {
-        self.report(refused, |name| {
-            is_extension(name) && closest(name, std::iter::once("x-roadstead")).is_none()
-        });
+    /// Reports all that is left: what is known and refused with its reason, the rest with what was perhaps meant. What
+    /// begins with `x-` is somebody else's, unless it looks like something of ours.
+    pub(crate) fn finish(self, refused: &[(&'static str, &'static str)]) {
+        let known = self.known.borrow().clone();
+        let ours = move |name: &str| {
+            let known = known.iter().copied().chain(["x-roadstead"]);
+            closest(name, known.filter(|known| known.starts_with("x-"))).is_some()
+        };
+        self.report(refused, &|name| is_extension(name) && !ours(name));
     }
 
-    /// Reports all that is left: what is known and refused with its reason, the rest with what was perhaps meant.
-    pub(super) fn finish(self, refused: &[(&'static str, &'static str)]) {
-        self.report(refused, |_| false);
+    /// As `finish`, where all keys are ours.
+    pub(crate) fn finish_ours(self, refused: &[(&'static str, &'static str)]) {
+        self.report(refused, &|_| false);
     }
 
-    fn report(self, refused: &[(&'static str, &'static str)], skip: fn(&str) -> bool) {
+    /// Reports all that is left: `known` with its reason, the rest with one for all. For formats that are not ours.
+    pub(crate) fn finish_foreign(self, known: &[(&'static str, &'static str)], rest: &str) {
+        let asked = self.known.into_inner();
+        for (name, at) in self.at.entries() {
+            if !asked.contains(&name) {
+                let reason = known.iter().find(|(key, _)| *key == name).map(|(_, why)| *why);
+                at.fail(reason.unwrap_or(rest));
+            }
+        }
+    }
+
+    /// Takes fields as they are: nothing of theirs is lost where they are left out.
+    pub(crate) fn skip(&self, names: &[&'static str]) {
+        self.known.borrow_mut().extend(names);
+    }
+
+    fn report(self, refused: &[(&'static str, &'static str)], skip: &dyn Fn(&str) -> bool) {
         let known = self.known.into_inner();
         for (name, at) in self.at.entries() {
             if known.contains(&name) || skip(name) {

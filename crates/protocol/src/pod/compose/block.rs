@@ -1,0 +1,113 @@
+//! The block of our own: `x-roadstead`.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+
+use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
+use crate::pod::{
+    Host, Target,
+    names::{port_number, show},
+    tree::At,
+};
+
+impl Reader<'_> {
+    pub(super) fn block(&self, at: &At<'_>) -> (Wishes, BTreeMap<Host, Target>) {
+        let mut wishes = Wishes::default();
+        let mut ingress = BTreeMap::new();
+        let Some(fields) = at.fields() else { return (wishes, ingress) };
+        for (host, at) in fields.get("ingress").map(|at| at.entries()).unwrap_or_default() {
+            let host = at.check(host.parse::<Host>());
+            let target = self.target(&at);
+            ingress.extend(host.zip(target));
+        }
+        if let Some(price) = fields.get("price").and_then(|at| at.fields()) {
+            wishes.max_price = price.get("max").and_then(|at| at.parse());
+            price.finish_ours(&[]);
+        }
+        if let Some(at) = fields.get("providers") {
+            wishes.providers = self.criteria(&at);
+        }
+        if let Some(at) = fields.get("sla") {
+            wishes.sla = self.sla(&at);
+        }
+        fields.finish_ours(&[("scale", AUTOSCALING)]);
+        (wishes, ingress)
+    }
+
+    fn target(&self, at: &At<'_>) -> Option<Target> {
+        let text = at.text()?;
+        let Some((service, port)) = text.split_once(':') else {
+            at.fail(format!("{} is no target; write it as in \"web:8080\"", show(&text)));
+            return None;
+        };
+        let service = at.check(service.parse())?;
+        let port = at.check(port_number(port))?;
+        Some(Target { port, service })
+    }
+
+    fn criteria(&self, at: &At<'_>) -> Criteria {
+        let mut criteria = Criteria::default();
+        let Some(fields) = at.fields() else { return criteria };
+        for at in fields.get("region").map(|at| at.one_or_many()).unwrap_or_default() {
+            let Some(region) = at.text() else { continue };
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if region.is_empty() || region.len() > 63 || !region.chars().all(plain) {
+                at.fail(format!("{} is no region such as eu-west", show(&region)));
+            } else {
+                criteria.regions.insert(region);
+            }
+        }
+        for at in fields.get("address").map(|at| at.one_or_many()).unwrap_or_default() {
+            let Some(text) = at.text() else { continue };
+            criteria.addresses.extend(at.check(address(&text)));
+        }
+        fields.finish_ours(&[
+            ("spread", "a pod runs once; spreading comes with the keeper: remove this"),
+            (
+                "where",
+                "expressions come with the keeper and are not honoured yet; use region or address",
+            ),
+        ]);
+        criteria
+    }
+
+    fn sla(&self, at: &At<'_>) -> SlaWishes {
+        let Some(fields) = at.fields() else { return SlaWishes::default() };
+        let time = |name| {
+            let at = fields.get(name)?;
+            let seconds = self.seconds(&at)?;
+            // The chain keeps them in 24 bits.
+            if seconds >= 1 << 24 {
+                at.fail("this is longer than 194 days; write less");
+                return None;
+            }
+            Some((seconds, at))
+        };
+        let (grace, full, response) = (time("grace"), time("full"), time("response"));
+        if let (Some((grace, _)), Some((full, at))) = (&grace, &full)
+            && full <= grace
+        {
+            at.fail(
+                "the whole coverage is due at once with the grace or before; write more than grace",
+            );
+        }
+        let coverage = fields.get("coverage").and_then(|at| at.parse());
+        fields.finish_ours(&[]);
+        let [grace, full, response] = [grace, full, response].map(|time| time.map(|(s, _)| s));
+        SlaWishes { coverage, grace, full, response }
+    }
+}
+
+/// An address; one in mixed case has to carry the right checksum.
+fn address(text: &str) -> Result<Address, String> {
+    let mixed = text.bytes().any(|b| b.is_ascii_uppercase())
+        && text.trim_start_matches("0x").bytes().any(|b| b.is_ascii_lowercase());
+    match mixed {
+        true => Address::parse_checksummed(text, None)
+            .map_err(|_err| format!("{} fails its checksum; copy the address anew", show(text))),
+        false => text
+            .parse()
+            .map_err(|_err| format!("{} is no address (0x and 40 hexadecimal digits)", show(text))),
+    }
+}

@@ -1,0 +1,60 @@
+//! The published schema of `x-roadstead` says what the reader says.
+
+use boon::{Compiler, Schemas};
+use protocol::pod::SCHEMA;
+use serde_json::Value;
+
+/// Blocks that only the reader can refuse, since they contradict the rest of the file or themselves.
+const BEYOND_A_SCHEMA: &[&str] = &[
+    "service web does not list port",
+    "there is no service",
+    "fails its checksum",
+    "write more than grace",
+    "longer than 194 days",
+];
+
+fn is_valid(block: &Value) -> bool {
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+    compiler.add_resource("x-roadstead.json", schema).expect("a resource");
+    let index = compiler.compile("x-roadstead.json", &mut schemas).expect("a schema");
+    schemas.validate(block, index).is_ok()
+}
+
+#[test]
+fn what_the_reader_takes_the_schema_takes() {
+    let files = [
+        crate::GUESTBOOK,
+        crate::EVERYTHING,
+        include_str!("../../../../examples/guestbook/compose.yaml"),
+        &crate::block("{}"),
+        &crate::block("{ ingress: , price: { max: }, providers: { region: [], address: }, sla: }"),
+        &crate::block(
+            "{ price: { max: \"1 / mo\" }, sla: { coverage: \"7\", grace: 0, full: 1h30m } }",
+        ),
+        &crate::block(
+            "{ providers: { region: eu, address: [\"0x00000000000000000000000000000000000000aa\"] } }",
+        ),
+        &crate::block(
+            "{ price: { max: \"${PRICE:-1/h}\" }, ingress: { a.example.org: \"${TO:-web:8080}\" } }",
+        ),
+    ];
+    for file in files {
+        crate::parse(file);
+        let tree: Value = serde_saphyr::from_str(file).unwrap();
+        if let Some(block) = tree.get("x-roadstead") {
+            assert!(is_valid(block), "{block}");
+        }
+    }
+}
+
+#[test]
+fn what_the_reader_refuses_the_schema_refuses() {
+    for block in crate::REFUSED_BLOCKS {
+        let said = crate::refusal(&crate::block(block));
+        let value: Value = serde_saphyr::from_str(block).unwrap();
+        let mut faults = said.lines();
+        let beyond = faults.all(|fault| BEYOND_A_SCHEMA.iter().any(|why| fault.contains(why)));
+        assert_eq!(is_valid(&value), beyond, "{block}\n{said}");
+    }
+}
