@@ -13,7 +13,8 @@ use protocol::{amount::Token, quote::Quote};
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{
-    Apps, Auction, Erc20, ILeases, IRegistry, Leases, Payments, Registry, Sla, Staking,
+    Apps, Auction, Erc20, IAuction, ILeases, IRegistry, Leases, Payments, Registry, Sla, Staking,
+    apps::IApps,
 };
 
 /// The most blocks that one log query spans; nodes refuse more, or answer late.
@@ -127,6 +128,28 @@ pub struct Amendment {
     pub quote: Quote,
     /// The block it is in.
     pub block: u64,
+}
+
+/// An order, as it was placed: what the contract keeps of it is a hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The order.
+    pub id: u64,
+    /// Who placed it.
+    pub payer: Address,
+    /// What is asked for.
+    pub order: IAuction::Order,
+    /// The block it is in.
+    pub block: u64,
+}
+
+/// An app, as it was registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The app.
+    pub id: u64,
+    /// What was registered.
+    pub app: IApps::Registration,
 }
 
 /// The account of `owner` under `salt`.
@@ -367,6 +390,129 @@ impl Chain {
         self.logs(filter, self.deployment.block, head).await?.into_iter().map(account).collect()
     }
 
+    /// The quote under which a lease goes on, or went on last; nothing where there is no such lease.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn quote_of(&self, lease: u64) -> Result<Option<Quote>, ReadError> {
+        if let Some(quote) = self.amended(&[lease]).await?.remove(&lease) {
+            return Ok(Some(quote));
+        }
+        let of = |filter: Filter| filter.topic1(U256::from(lease));
+        let opened = self.events::<Leases::Opened>(self.deployment.leases, of).await?;
+        Ok(opened.into_iter().next_back().map(|(event, _log)| event.quote.into()))
+    }
+
+    /// The quotes under which those of `leases` that were amended go on, or went on last.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn amended(&self, leases: &[u64]) -> Result<BTreeMap<u64, Quote>, ReadError> {
+        if leases.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ids: Vec<B256> = leases.iter().map(|id| U256::from(*id).into()).collect();
+        let logs =
+            self.events::<Leases::Amended>(self.deployment.leases, |filter| filter.topic1(ids));
+        Ok(logs.await?.into_iter().map(|(event, _log)| (event.id, event.quote.into())).collect())
+    }
+
+    /// The orders that were ever placed: of one number, of one account, or all.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn placements(
+        &self,
+        id: Option<u64>,
+        account: Option<B256>,
+    ) -> Result<Vec<Placement>, ReadError> {
+        let of = |mut filter: Filter| {
+            if let Some(id) = id {
+                filter = filter.topic1(U256::from(id));
+            }
+            if let Some(account) = account {
+                filter = filter.topic2(account);
+            }
+            filter
+        };
+        let placed = self.events::<Auction::Placed>(self.deployment.auction, of).await?;
+        let placement = |(event, log): (Auction::Placed, Log)| Placement {
+            id: event.id,
+            payer: event.payer,
+            order: event.order,
+            block: log.block_number.unwrap_or_default(),
+        };
+        Ok(placed.into_iter().map(placement).collect())
+    }
+
+    /// The challenges that were ever made of a lease.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn challenges(&self, lease: u64) -> Result<Vec<Sla::Challenged>, ReadError> {
+        let of = |filter: Filter| filter.topic1(U256::from(lease));
+        let made = self.events::<Sla::Challenged>(self.deployment.sla, of).await?;
+        Ok(made.into_iter().map(|(event, _log)| event).collect())
+    }
+
+    /// The apps that were ever registered: of one number, of one owner, or all.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn registered(
+        &self,
+        id: Option<u64>,
+        owner: Option<Address>,
+    ) -> Result<Vec<Registered>, ReadError> {
+        let of = |mut filter: Filter| {
+            if let Some(id) = id {
+                filter = filter.topic1(U256::from(id));
+            }
+            if let Some(owner) = owner {
+                filter = filter.topic2(owner.into_word());
+            }
+            filter
+        };
+        let registered = self.events::<Apps::Registered>(self.deployment.apps, of).await?;
+        let app =
+            |(event, _log): (Apps::Registered, Log)| Registered { id: event.id, app: event.app };
+        Ok(registered.into_iter().map(app).collect())
+    }
+
+    /// The lease that each replica of an app was last deployed as.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn replicas(&self, app: u64) -> Result<BTreeMap<u16, u64>, ReadError> {
+        let of = |filter: Filter| filter.topic1(U256::from(app));
+        let deployed = self.events::<Apps::Deployed>(self.deployment.apps, of).await?;
+        Ok(deployed.into_iter().map(|(event, _log)| (event.replica, event.lease)).collect())
+    }
+
+    /// Who may lock parts of the bond of `bonder` now.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn lockers(&self, bonder: Address) -> Result<Vec<Address>, ReadError> {
+        let of = |filter: Filter| filter.topic1(bonder.into_word());
+        let set = self.events::<Staking::LockerSet>(self.deployment.staking, of).await?;
+        let last: BTreeMap<Address, bool> =
+            set.into_iter().map(|(event, _log)| (event.locker, event.allowed)).collect();
+        Ok(last.into_iter().filter(|(_, allowed)| *allowed).map(|(locker, _)| locker).collect())
+    }
+
+    /// Every event of one kind that a contract emitted, of those that `of` leaves.
+    async fn events<E: SolEvent>(
+        &self,
+        contract: Address,
+        of: impl FnOnce(Filter) -> Filter,
+    ) -> Result<Vec<(E, Log)>, ReadError> {
+        let head = self.provider.get_block_number().await?;
+        let filter = of(Filter::new().address(contract).event_signature(E::SIGNATURE_HASH));
+        let event = |log: Log| Ok((log.log_decode::<E>()?.inner.data, log));
+        self.logs(filter, self.deployment.block, head).await?.into_iter().map(event).collect()
+    }
+
     /// All providers that are listed now.
     ///
     /// # Errors
@@ -398,6 +544,27 @@ impl Chain {
             start = end + 1;
         }
         Ok(logs)
+    }
+}
+
+/// A quote in the words of Apps, whose bindings have a type of their own for it.
+pub fn apps_quote(q: Quote) -> crate::abi::apps::ILeases::Quote {
+    crate::abi::apps::ILeases::Quote {
+        provider: q.provider,
+        account: q.account,
+        lease: q.lease,
+        pod: q.pod,
+        rate: q.rate,
+        lock: q.lock,
+        coverage: q.coverage,
+        grace: q.grace,
+        full: q.full,
+        response: q.response,
+        notice: q.notice,
+        startWithin: q.startWithin,
+        expiry: q.expiry,
+        version: q.version,
+        nonce: q.nonce,
     }
 }
 

@@ -4,31 +4,36 @@
 //! image parts, both bounded, and see and do with its own leases what it likes. Of other people's leases it learns
 //! nothing, not even whether they exist.
 
+mod leases;
+mod operate;
+mod volumes;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, State},
     http::{StatusCode, header, request::Parts},
+    middleware::map_response,
     response::{IntoResponse, Response},
-    routing::{get, head, post, put},
+    routing::{delete, get, head, post, put},
 };
 use bollard::models::HealthStatusEnum;
-use futures::{StreamExt, stream::select_all};
-use protocol::lease::State as LeaseState;
-use serde::Deserialize;
+use protocol::{lease::State as LeaseState, pod::PodHash};
+use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
     blobs::{BlobError, Blobs},
     causes,
-    engine::{Container, EngineError},
-    leases::Lease,
+    engine::{Container, EngineError, Found},
+    leases::{Lease, PodKey},
     quote::{QuoteError, Quoter},
     reconcile::Shared,
     session::{Sessions, SignInError, TOKEN_LIFE},
+    slots::{Slots, TooMany},
     status::Status,
     wire::{
         ApiError, ImageParts, Info, LeaseStatus, Nonce, Phase, QuoteRequest, QuoteResponse,
@@ -38,6 +43,9 @@ use crate::{
 
 /// The largest JSON body: a pod and its sealed secrets.
 const MAX_JSON: usize = 4 << 20;
+
+/// The longest refusal of the framework's.
+const MAX_WORDS: usize = 4 << 10;
 
 /// How long anything but uploads and logs may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,7 +57,14 @@ pub(crate) struct Api {
     pub(crate) quoter: Quoter,
     pub(crate) sessions: Sessions,
     pub(crate) blobs: Blobs,
+    /// What is open of each lease.
+    pub(crate) slots: Slots,
+    /// Ends what is open when the provider stops.
+    pub(crate) stop: CancellationToken,
 }
+
+/// What every handler is given.
+type Caller = State<Arc<Api>>;
 
 /// All routes.
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -59,17 +74,47 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/session", post(sign_in))
         .route("/v1/quotes", post(quote))
         .route("/v1/leases/{id}", get(lease))
+        .route("/v1/leases/{id}/stat", get(operate::stat))
+        .route("/v1/leases/{id}/volumes", get(volumes::list))
         .route("/v1/blobs/{digest}", head(has_blob))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .layer(DefaultBodyLimit::max(MAX_JSON));
     let slow = Router::new()
-        .route("/v1/leases/{id}/logs", get(logs))
+        .route("/v1/leases/{id}/logs", get(leases::logs))
+        .route("/v1/leases/{id}/events", get(leases::events))
+        .route("/v1/leases/{id}/stats", get(leases::stats))
+        .route("/v1/leases/{id}/exec", get(operate::exec))
+        .route("/v1/leases/{id}/forward", get(operate::forward))
+        .route("/v1/leases/{id}/hold", put(volumes::hold))
+        .route("/v1/leases/{id}/hold", delete(volumes::release))
         .route("/v1/images/{id}", put(load_image))
         .layer(DefaultBodyLimit::max(MAX_JSON));
-    // Blobs are bounded by the store, which counts as they arrive.
-    let blobs =
-        Router::new().route("/v1/blobs/{digest}", put(put_blob)).layer(DefaultBodyLimit::disable());
-    quick.merge(slow).merge(blobs).fallback(nothing).with_state(api)
+    // Blobs are bounded by the store, which counts as they arrive; files by where they go.
+    let large = Router::new()
+        .route("/v1/blobs/{digest}", put(put_blob))
+        .route("/v1/leases/{id}/files", get(operate::download))
+        .route("/v1/leases/{id}/files", put(operate::upload))
+        .route("/v1/leases/{id}/volumes/{name}", get(volumes::export))
+        .route("/v1/leases/{id}/volumes/{name}", put(volumes::import))
+        .route("/v1/leases/{id}/volumes/{name}", delete(volumes::remove))
+        .layer(DefaultBodyLimit::disable());
+    let all = quick.merge(slow).merge(large).fallback(nothing).with_state(api);
+    all.layer(map_response(as_json))
+}
+
+/// What the framework refuses by itself, in the form of all other refusals.
+async fn as_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !is_text {
+        return response;
+    }
+    let words = axum::body::to_bytes(response.into_body(), MAX_WORDS).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    let words =
+        if words.is_empty() { status.canonical_reason().unwrap_or_default().into() } else { words };
+    Refusal(status, words.into_owned()).into_response()
 }
 
 /// A refusal, as the publisher reads it.
@@ -126,6 +171,7 @@ impl From<EngineError> for Refusal {
         match &err {
             EngineError::Image { .. } => told(StatusCode::UNPROCESSABLE_ENTITY, err),
             EngineError::Docker(_)
+            | EngineError::NotAttached
             | EngineError::NotPushed(_)
             | EngineError::User { .. }
             | EngineError::NoNetwork
@@ -134,6 +180,12 @@ impl From<EngineError> for Refusal {
             | EngineError::Secrets(_)
             | EngineError::SecretMissing(_) => ours(err),
         }
+    }
+}
+
+impl From<TooMany> for Refusal {
+    fn from(err: TooMany) -> Self {
+        told(StatusCode::TOO_MANY_REQUESTS, err)
     }
 }
 
@@ -252,17 +304,62 @@ async fn load_image(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The lease, if it is the wallet's; the containers of the pod that it runs.
-async fn own(api: &Api, wallet: Address, id: u64) -> Result<(Lease, Containers), Refusal> {
+/// A lease of the wallet's, or what is kept of one.
+struct Theirs {
+    key: PodKey,
+    /// What it runs, or ran last.
+    pod: PodHash,
+    /// Nothing once it is over and forgotten.
+    lease: Option<Lease>,
+    found: Found,
+    /// The containers of the pod that serves.
+    containers: Containers,
+}
+
+impl Theirs {
+    /// The container of a service; without a name, of the only one.
+    fn container(&self, service: Option<&str>) -> Result<(&str, &Container), Refusal> {
+        let lease = self.key.lease;
+        if self.containers.is_empty() {
+            let words = match self.lease.as_ref().is_some_and(is_open) {
+                true => format!("lease {lease} has no containers yet; wait until it runs"),
+                false => format!("lease {lease} is closed; its logs, events and volumes are kept"),
+            };
+            return Err(Refusal(StatusCode::CONFLICT, words));
+        }
+        let found = match service {
+            Some(name) => self.containers.get_key_value(name),
+            None if self.containers.len() == 1 => self.containers.first_key_value(),
+            None => {
+                let known = self.containers.keys().cloned().collect::<Vec<_>>().join(", ");
+                let words = format!("lease {lease} has several services; name one of: {known}");
+                return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, words));
+            }
+        };
+        let found = found.map(|(name, container)| (name.as_str(), container));
+        found.ok_or_else(|| {
+            leases::unknown(self, service.unwrap_or_default(), self.containers.keys())
+        })
+    }
+}
+
+/// The lease, if it is the wallet's: as the chain has it, else as it was written down.
+async fn theirs(api: &Api, wallet: Address, id: u64) -> Result<Theirs, Refusal> {
     let snapshot = api.shared.seen.borrow().clone();
     let own = |lease: &&Lease| lease.key.lease == id && lease.payer == wallet;
-    let lease = snapshot.leases.values().find(own).cloned().ok_or_else(|| {
+    if let Some(lease) = snapshot.leases.values().find(own).cloned() {
+        let found = api.shared.engine.pods().await?.remove(&lease.key).unwrap_or_default();
+        let pod = api.shared.runs.serving(&lease, &found);
+        let containers = found.of(pod);
+        return Ok(Theirs { key: lease.key, pod, lease: Some(lease), found, containers });
+    }
+    let record = api.shared.records.of(id, wallet).ok_or_else(|| {
         let words = format!("wallet {wallet} pays for no lease {id} at this provider");
         Refusal(StatusCode::NOT_FOUND, words)
     })?;
-    let found = api.shared.engine.pods().await?.remove(&lease.key).unwrap_or_default();
-    let containers = found.of(api.shared.runs.serving(&lease, &found));
-    Ok((lease, containers))
+    let (key, pod) = (record.key(), record.pod);
+    let (found, containers) = (Found::default(), Containers::default());
+    Ok(Theirs { key, pod, lease: None, found, containers })
 }
 
 async fn lease(
@@ -270,12 +367,20 @@ async fn lease(
     Wallet(wallet): Wallet,
     Path(id): Path<u64>,
 ) -> Result<Json<LeaseStatus>, Refusal> {
-    let (lease, containers) = own(&api, wallet, id).await?;
+    let theirs = theirs(&api, wallet, id).await?;
+    let Some(lease) = theirs.lease else {
+        let (phase, pod) = (Phase::Closed, theirs.pod);
+        let (urls, services) = (Vec::new(), Vec::new());
+        return Ok(Json(LeaseStatus { lease: id, phase, pod, message: None, urls, services }));
+    };
     let status = api.shared.statuses.get(lease.key);
     let Status { pod, mut phase, message } =
         status.unwrap_or(Status { pod: lease.pod, phase: Phase::Seen, message: None });
+    if lease.state == LeaseState::Active && api.shared.holds.is_held(lease.key) {
+        phase = Phase::Held;
+    }
     let mut services = Vec::new();
-    for (name, container) in &containers {
+    for (name, container) in &theirs.containers {
         let details = api.shared.engine.details(container).await?;
         let state = details.state.unwrap_or_default();
         let health = state.health.and_then(|health| health.status);
@@ -294,44 +399,4 @@ async fn lease(
     let url = &api.quoter.config.ingress_url;
     let urls = hosts.map(|host| url.replace("{host}", host.as_str())).collect();
     Ok(Json(LeaseStatus { lease: id, phase, pod, message, urls, services }))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogQuery {
-    service: Option<String>,
-    #[serde(default)]
-    follow: bool,
-    tail: Option<u32>,
-    #[serde(default)]
-    since: i32,
-}
-
-async fn logs(
-    State(api): State<Arc<Api>>,
-    Wallet(wallet): Wallet,
-    Path(id): Path<u64>,
-    Query(query): Query<LogQuery>,
-) -> Result<Response, Refusal> {
-    let (_, mut containers) = own(&api, wallet, id).await?;
-    if let Some(wanted) = &query.service {
-        if !containers.contains_key(wanted) {
-            let known = containers.into_keys().collect::<Vec<_>>().join(", ");
-            let words = format!("lease {id} has no service {wanted}; it has: {known}");
-            return Err(Refusal(StatusCode::NOT_FOUND, words));
-        }
-        containers.retain(|name, _container| name == wanted);
-    }
-    let mut streams = Vec::new();
-    for (name, container) in &containers {
-        let LogQuery { follow, tail, since, .. } = query;
-        streams.push(api.shared.engine.logs(name.clone(), container, follow, tail, since));
-    }
-    let lines = select_all(streams).map(|line| {
-        let mut text = serde_json::to_vec(&line?)?;
-        text.push(b'\n');
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(text)
-    });
-    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((headers, Body::from_stream(lines)).into_response())
 }

@@ -34,12 +34,18 @@ pub struct Config {
     pub capacity: Resources,
     /// What quotes say besides the price.
     pub terms: Terms,
+    /// For how long what a lease leaves is kept.
+    pub keep: Keep,
     /// What pushed images may take on disk while they wait to be loaded.
     pub pushed: Bytes,
     /// The range out of which each pod gets a network of its own.
     pub networks: NetworkRange,
     /// The name servers that pods ask: the machine's own are often out of their reach.
     pub dns: Vec<Ipv4Addr>,
+    /// Where Docker listens, as DOCKER_HOST says it; its usual socket where that says nothing.
+    pub docker: Option<String>,
+    /// The engine's pid file, which is as old as the engine: what ended before that ended with the engine.
+    pub engine_pid: PathBuf,
     /// How many blocks deep something has to be before a pod is removed because of it.
     pub confirmations: u64,
     /// How often a new head is looked for.
@@ -83,6 +89,22 @@ impl Default for Terms {
             full: 3_600,
             max_coverage: Amount(u128::MAX),
         }
+    }
+}
+
+/// For how long what a lease leaves is kept after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Its logs and events.
+    pub logs: Duration,
+    /// Its volumes, and no longer than it ran.
+    pub volumes: Duration,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { logs: 7 * day, volumes: 3 * day }
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
+mod operate;
 mod spec;
+mod terminal;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,8 +21,8 @@ use bollard::{
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-        ContainerSummaryStateEnum, HealthStatusEnum, Ipam, IpamConfig, NetworkCreateRequest,
-        VolumeCreateRequest,
+        ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum, Ipam, IpamConfig,
+        NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest,
     },
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
@@ -29,15 +32,20 @@ use bollard::{
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
-use protocol::pod::{AbsPath, ImageRef, Label, Pod, PodHash, Restart, Service, User};
+use protocol::pod::{
+    AbsPath, ImageRef, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service, User,
+};
 use seal::Secrets;
+use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 
+pub(crate) use self::operate::Program;
 use self::spec::Place;
 use crate::{
-    config::NetworkRange,
+    config::{Config, NetworkRange},
     firewall::{self, BRIDGE_PREFIX, FirewallError},
     leases::PodKey,
+    records::Records,
     volumes::{VolumeError, Volumes},
     wire::{LogLine, LogStream},
 };
@@ -45,15 +53,21 @@ use crate::{
 /// How many /26 networks a /16 has.
 const NETWORKS: u16 = 1 << 10;
 
+/// The network of all services that name none.
+const DEFAULT_NETWORK: &str = "default";
+
+/// Of how many containers logs are archived at a time.
+const ARCHIVES: usize = 2;
+
 /// How often a network is tried for: another provider on the same engine may take a range at the same time.
 const NETWORK_TRIES: usize = 8;
+
+/// How long a health check may take that names no timeout: what Docker gives it.
+const CHECK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// After how many crashes a starting service is given up. The engine doubles the time between two of them, so that this
 /// takes some seconds, in which what the service waits for may come up.
 const CRASHES: i64 = 6;
-
-/// Where an engine's start can be read off.
-const ENGINE_PID: &str = "/var/run/docker.pid";
 
 /// Something that the engine did not do; nothing follows from it about what runs.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +90,8 @@ pub(crate) enum EngineError {
     Secrets(#[source] std::io::Error),
     #[error("secret {0} was not sent along")]
     SecretMissing(String),
+    #[error("Docker started the program without its output")]
+    NotAttached,
 }
 
 /// The engine, as one provider uses it.
@@ -87,6 +103,13 @@ pub(crate) struct Engine {
     dns: Vec<Ipv4Addr>,
     volumes: Volumes,
     secrets: PathBuf,
+    /// Where the logs of containers that are removed go.
+    records: Arc<Records>,
+    archiving: Arc<Semaphore>,
+    /// Where the engine listens, if that is a socket of this machine.
+    socket: Option<PathBuf>,
+    /// A file that is as old as the engine.
+    pid: PathBuf,
 }
 
 /// Whose pods they are: one engine may serve several providers, and one key several chains.
@@ -148,6 +171,14 @@ pub(crate) struct Order<'a> {
     pub(crate) secrets: &'a Secrets,
 }
 
+/// Where the services of a pod are started.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    images: BTreeMap<Label, Image>,
+    /// The engine's networks, by the pod's, and the first address of each.
+    networks: BTreeMap<Name, (String, Ipv4Addr)>,
+}
+
 /// What an image says of itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Image {
@@ -178,9 +209,18 @@ impl PodKey {
         format!("{}-{}", self.prefix(), hex::encode(&pod.0[..3]))
     }
 
-    /// The name of the bridge of one of its pods.
-    fn bridge(&self, pod: PodHash) -> String {
-        let hash = keccak256([self.opening, pod.0].concat());
+    /// The name of a network of one of its pods.
+    fn network(&self, pod: PodHash, network: &Name) -> String {
+        match network.as_str() {
+            DEFAULT_NETWORK => self.of(pod),
+            other => format!("{}-{other}", self.of(pod)),
+        }
+    }
+
+    /// The name of a bridge of one of its pods.
+    fn bridge(&self, pod: PodHash, network: &Name) -> String {
+        let name = network.as_str().as_bytes();
+        let hash = keccak256([self.opening.as_slice(), pod.0.as_slice(), name].concat());
         format!("{BRIDGE_PREFIX}{}", hex::encode(&hash[..6]))
     }
 }
@@ -189,13 +229,24 @@ impl Engine {
     /// The engine at the local socket.
     pub(crate) async fn connect(
         owner: Owner,
-        range: NetworkRange,
-        dns: Vec<Ipv4Addr>,
+        config: &Config,
         volumes: Volumes,
-        run: &Path,
+        records: Arc<Records>,
     ) -> Result<Self, DockerError> {
-        let docker = Docker::connect_with_defaults()?.negotiate_version().await?;
-        Ok(Self { docker, owner, range, dns, volumes, secrets: run.join("secrets") })
+        let host = config.docker.as_deref().unwrap_or(terminal::DEFAULT);
+        let docker = Docker::connect_with_host(host)?;
+        Ok(Self {
+            docker: docker.negotiate_version().await?,
+            owner,
+            range: config.networks,
+            dns: config.dns.clone(),
+            volumes,
+            secrets: config.run.join("secrets"),
+            records,
+            archiving: Arc::new(Semaphore::new(ARCHIVES)),
+            socket: terminal::socket(host),
+            pid: config.engine_pid.clone(),
+        })
     }
 
     fn mine(&self) -> HashMap<String, Vec<String>> {
@@ -234,8 +285,10 @@ impl Engine {
             };
             let pod = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
             let networks = summary.network_settings.and_then(|settings| settings.networks);
-            let ip = networks
-                .and_then(|networks| networks.into_values().next()?.ip_address?.parse().ok());
+            let ip = networks.and_then(|networks| {
+                // On whichever network: the host reaches it on all of them.
+                networks.into_values().filter_map(|n| n.ip_address?.parse().ok()).min()
+            });
             let state = summary.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
             let lost = state == ContainerSummaryStateEnum::EXITED && self.is_lost(&id).await?;
             let container = Container { id, state, ip, lost };
@@ -254,7 +307,7 @@ impl Engine {
 
     /// Whether a container ended before the engine was last started, that is, with it.
     async fn is_lost(&self, id: &str) -> Result<bool, EngineError> {
-        let Ok(started) = std::fs::metadata(ENGINE_PID).and_then(|meta| meta.modified()) else {
+        let Ok(started) = std::fs::metadata(&self.pid).and_then(|meta| meta.modified()) else {
             return Ok(false);
         };
         let state = self.docker.inspect_container(id, None).await?.state.unwrap_or_default();
@@ -326,62 +379,99 @@ impl Engine {
         }
     }
 
-    /// Has the pod: makes what is missing and starts what does not run. What is right already, and what is of another
-    /// pod of the lease, is left alone.
-    pub(crate) async fn run(
+    /// Makes what the services of a pod need: networks and volumes. What is there already is left alone.
+    pub(crate) async fn prepare(&self, order: &Order<'_>) -> Result<Stage, EngineError> {
+        let images = self.images(order.pod).await?;
+        firewall::ensure().await?;
+        let mut wanted = order.pod.networks();
+        // Also where no service is on it: a pod is known by it.
+        let default: Option<Name> = DEFAULT_NETWORK.parse().ok();
+        wanted.extend(
+            default
+                .filter(|name| !wanted.contains_key(name))
+                .map(|name| (name, Network::default())),
+        );
+        let mut networks = BTreeMap::new();
+        for (name, network) in wanted {
+            let base = self.network(order, &name, network).await?;
+            networks.insert(name.clone(), (order.key.network(order.hash, &name), base));
+        }
+        self.volumes(order, &images).await?;
+        Ok(Stage { images, networks })
+    }
+
+    /// Has one service run: makes its container where there is none, and starts it where it does not run. What is right
+    /// already is left alone.
+    pub(crate) async fn start(
         &self,
         order: &Order<'_>,
-        images: &BTreeMap<Label, Image>,
+        stage: &Stage,
+        label: &Label,
     ) -> Result<(), EngineError> {
-        let prefix = order.key.prefix();
-        let name = order.key.of(order.hash);
-        firewall::ensure().await?;
-        let base = self.network(order).await?;
+        let services = order.pod.services();
+        let (Some(service), Some(image)) = (services.get(label), stage.images.get(label)) else {
+            return Ok(());
+        };
         let here = self.pods().await?.remove(&order.key).unwrap_or_default().of(order.hash);
-        self.volumes(order, images).await?;
+        let there = here.get(label.as_str());
+        if there.is_some_and(|container| is_up(container, service)) {
+            return Ok(());
+        }
         // Addresses follow the order of the names, so they stay the same as long as the pod does.
-        let ips: BTreeMap<&Label, Ipv4Addr> = order
-            .pod
-            .services()
-            .keys()
-            .zip(2_u32..)
-            .map(|(name, number)| (name, Ipv4Addr::from(u32::from(base) + number)))
+        let number = services.keys().zip(2_u32..).find(|(name, _)| *name == label);
+        let number = number.map_or(2, |(_, number)| number);
+        let attached: Vec<_> = service
+            .attachments()
+            .into_iter()
+            .filter_map(|(name, attachment)| {
+                let (network, base) = stage.networks.get(&name)?;
+                let ip = Ipv4Addr::from(u32::from(*base) + number);
+                Some((network.clone(), spec::endpoint(label, &attachment, ip)))
+            })
             .collect();
-        for label in order.pod.start_order() {
-            let (Some(service), Some(image), Some(ip)) =
-                (order.pod.services().get(label), images.get(label), ips.get(label))
-            else {
-                continue;
-            };
-            let id = match here.get(label.as_str()) {
-                Some(container) if is_up(container, service) => continue,
-                Some(container) => {
-                    // After a restart of the machine they are not in memory any more.
-                    self.lay_secrets(order, label, service, image)?;
-                    container.id.clone()
-                }
-                None => {
-                    let mut labels = self.labels(order.key, order.block);
-                    labels.insert("roadstead.service".into(), label.to_string());
-                    labels.insert("roadstead.pod".into(), order.hash.to_string());
-                    let body = spec::container(
-                        label,
-                        service,
-                        Place {
-                            prefix: &prefix,
-                            network: &name,
-                            ip: *ip,
-                            dns: &self.dns,
-                            image: &image.id,
-                            image_entrypoint: &image.entrypoint,
-                            secrets: &self.lay_secrets(order, label, service, image)?,
-                            labels,
-                        },
-                    );
-                    self.create(&format!("{name}-{label}"), body).await?
-                }
-            };
-            self.docker.start_container(&id, None).await?;
+        // After a restart of the machine they are not in memory any more.
+        let files = self.lay_files(order, label, service, image)?;
+        let id = match there {
+            Some(container) => container.id.clone(),
+            None => {
+                let mut labels = self.labels(order.key, order.block);
+                labels.insert("roadstead.service".into(), label.to_string());
+                labels.insert("roadstead.pod".into(), order.hash.to_string());
+                let place = Place {
+                    prefix: &order.key.prefix(),
+                    network: attached.first().cloned(),
+                    dns: &self.dns,
+                    image: &image.id,
+                    image_entrypoint: &image.entrypoint,
+                    files: &files,
+                    labels,
+                };
+                let name = format!("{}-{label}", order.key.of(order.hash));
+                self.create(&name, spec::container(label, service, place)).await?
+            }
+        };
+        self.attach(&id, attached).await?;
+        Ok(self.docker.start_container(&id, None).await?)
+    }
+
+    /// Puts a container on those networks that it is not on yet.
+    async fn attach(
+        &self,
+        id: &str,
+        networks: Vec<(String, EndpointSettings)>,
+    ) -> Result<(), EngineError> {
+        if networks.len() < 2 {
+            return Ok(());
+        }
+        let found = self.docker.inspect_container(id, None).await?;
+        let present = found.network_settings.and_then(|settings| settings.networks);
+        let present = present.unwrap_or_default();
+        for (network, endpoint) in networks {
+            if !present.contains_key(&network) {
+                let endpoint_config = Some(endpoint);
+                let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config };
+                self.docker.connect_network(&network, request).await?;
+            }
         }
         Ok(())
     }
@@ -391,9 +481,14 @@ impl Engine {
         Ok(self.docker.create_container(Some(options), body).await?.id)
     }
 
-    /// The pod's network, made if it is not there; the first address of its range.
-    async fn network(&self, order: &Order<'_>) -> Result<Ipv4Addr, EngineError> {
-        let name = order.key.of(order.hash);
+    /// A network of the pod, made if it is not there; the first address of its range.
+    async fn network(
+        &self,
+        order: &Order<'_>,
+        network: &Name,
+        spec: Network,
+    ) -> Result<Ipv4Addr, EngineError> {
+        let name = order.key.network(order.hash, network);
         match self.docker.inspect_network(&name, None).await {
             Ok(network) => {
                 let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
@@ -415,8 +510,9 @@ impl Engine {
                 ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
                 options: Some(HashMap::from([(
                     "com.docker.network.bridge.name".into(),
-                    order.key.bridge(order.hash),
+                    order.key.bridge(order.hash, network),
                 )])),
+                internal: Some(spec.internal),
                 labels: Some(labels.clone()),
                 ..Default::default()
             };
@@ -530,8 +626,8 @@ impl Engine {
         Ok(text)
     }
 
-    /// Lays the secrets of one service down in memory; where each of them is.
-    fn lay_secrets(
+    /// Lays the secrets and configs of one service down in memory; where each of them is.
+    fn lay_files(
         &self,
         order: &Order<'_>,
         name: &Label,
@@ -540,15 +636,24 @@ impl Engine {
     ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
         let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
         let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
-        let owner = numeric_owner(user).unwrap_or_default();
+        let (user, group) = numeric_owner(user).unwrap_or_default();
         let mut files = BTreeMap::new();
+        let mut lay = |target: &AbsPath, file: &PlacedFile, name: String, contents: &[u8]| {
+            let owner = (file.uid.unwrap_or(user), file.gid.unwrap_or(group));
+            let path = folder.join(name);
+            write_file(&path, contents, file.mode, owner).map_err(EngineError::Secrets)?;
+            files.insert(target.clone(), path);
+            Ok::<_, EngineError>(())
+        };
         for (number, (target, secret)) in service.secrets.iter().enumerate() {
             let value = order.secrets.0.get(secret.source.as_str());
             let value =
                 value.ok_or_else(|| EngineError::SecretMissing(secret.source.to_string()))?;
-            let file = folder.join(number.to_string());
-            write_secret(&file, value, secret.mode, owner).map_err(EngineError::Secrets)?;
-            files.insert(target.clone(), file);
+            lay(target, secret, number.to_string(), value)?;
+        }
+        for (number, (target, config)) in service.configs.iter().enumerate() {
+            let contents = order.pod.configs().get(&config.source).map_or("", String::as_str);
+            lay(target, config, format!("config-{number}"), contents.as_bytes())?;
         }
         Ok(files)
     }
@@ -564,11 +669,11 @@ impl Engine {
         let code = state.exit_code.unwrap_or_default();
         match state.status {
             Some(ContainerStateStatusEnum::RUNNING) => (),
+            Some(ContainerStateStatusEnum::EXITED) if ended_well(service, code) => {
+                return Ok(Readiness::Ready);
+            }
             Some(ContainerStateStatusEnum::EXITED) if service.restart == Restart::No => {
-                return Ok(match code {
-                    0 => Readiness::Ready,
-                    _ => Readiness::Failed(self.last_words(&container.id, code).await),
-                });
+                return Ok(Readiness::Failed(self.last_words(&container.id, code).await));
             }
             Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING)
                 if code != 0 =>
@@ -588,7 +693,12 @@ impl Engine {
         if health == Some(HealthStatusEnum::HEALTHY) {
             return Ok(Readiness::Ready);
         }
-        let test = found.config.and_then(|config| config.healthcheck).and_then(|check| check.test);
+        let check = found.config.and_then(|config| config.healthcheck).unwrap_or_default();
+        let patience = match check.timeout.map(u64::try_from) {
+            Some(Ok(nanos)) if nanos > 0 => Duration::from_nanos(nanos),
+            _default => CHECK_PATIENCE,
+        };
+        let test = check.test;
         let command = match test.as_deref() {
             Some([kind, words @ ..]) if kind == "CMD" => Some(words.to_vec()),
             Some([kind, line]) if kind == "CMD-SHELL" => {
@@ -598,16 +708,48 @@ impl Engine {
         };
         match command {
             // The engine's own first check comes an interval late.
-            Some(command) => match self.check(&container.id, command).await {
-                // It ended in between.
-                Err(EngineError::Docker(DockerError::DockerResponseServerError {
-                    message,
-                    ..
-                })) => Ok(Readiness::NotYet(message)),
-                checked => checked,
-            },
+            Some(command) => {
+                let check = self.check(&container.id, command);
+                match tokio::time::timeout(patience, check).await {
+                    // It ended in between.
+                    Ok(Err(EngineError::Docker(DockerError::DockerResponseServerError {
+                        message,
+                        ..
+                    }))) => Ok(Readiness::NotYet(message)),
+                    Ok(checked) => checked,
+                    // The engine goes on waiting for the output of a check whose container ended under it.
+                    Err(_late) => {
+                        let secs = patience.as_secs_f64();
+                        Ok(Readiness::NotYet(format!(
+                            "its health check takes longer than {secs} s"
+                        )))
+                    }
+                }
+            }
             None => Ok(listens(container.ip, service).await),
         }
+    }
+
+    /// Whether a service has done what it was to do once.
+    pub(crate) async fn completion(
+        &self,
+        container: &Container,
+        service: &Service,
+    ) -> Result<Readiness, EngineError> {
+        let found = self.docker.inspect_container(&container.id, None).await?;
+        match found.state.unwrap_or_default().status {
+            Some(ContainerStateStatusEnum::RUNNING) => {
+                Ok(Readiness::NotYet("it has not ended yet".into()))
+            }
+            _ => self.readiness(container, service).await,
+        }
+    }
+
+    /// Whether the engine gave a service's health up.
+    pub(crate) async fn is_unhealthy(&self, container: &Container) -> Result<bool, EngineError> {
+        let state = self.docker.inspect_container(&container.id, None).await?.state;
+        let health = state.and_then(|state| state.health?.status);
+        Ok(health == Some(HealthStatusEnum::UNHEALTHY))
     }
 
     async fn check(&self, id: &str, command: Vec<String>) -> Result<Readiness, EngineError> {
@@ -695,6 +837,10 @@ impl Engine {
             containers.extend(pod.values());
         }
         self.stop_containers(containers.iter().copied()).await;
+        for (_, pod) in found.pods.iter().filter(|(hash, _)| unwanted(**hash)) {
+            let services = pod.iter().map(|(name, container)| (name.as_str(), container));
+            self.keep_logs(key, services).await;
+        }
         let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
         self.remove_containers(&ids).await?;
         let options = ListNetworksOptionsBuilder::new().filters(&self.mine()).build();
@@ -704,14 +850,14 @@ impl Engine {
             if !is_of(labels, key) || !unwanted(pod.unwrap_or_default()) {
                 continue;
             }
-            let name = network.name.unwrap_or_default();
-            gone(self.docker.remove_network(&name).await)?;
-            match std::fs::remove_dir_all(self.secrets.join(&name)) {
+            match std::fs::remove_dir_all(self.secrets.join(key.of(pod.unwrap_or_default()))) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                     return Err(EngineError::Secrets(err));
                 }
                 _gone => (),
             }
+            // Last, because by its network a pod is found again where this is broken off.
+            gone(self.docker.remove_network(&network.name.unwrap_or_default()).await)?;
         }
         Ok(())
     }
@@ -812,8 +958,16 @@ pub(crate) fn is_up(container: &Container, service: &Service) -> bool {
     }
 }
 
+/// Whether a service that ended is not started again, and need not be.
+fn ended_well(service: &Service, code: i64) -> bool {
+    code == 0 && matches!(service.restart, Restart::No | Restart::OnFailure { .. })
+}
+
 /// Without a health check, a service that says where it listens is ready when it does.
 async fn listens(ip: Option<Ipv4Addr>, service: &Service) -> Readiness {
+    if service.networks.as_ref().is_some_and(BTreeMap::is_empty) {
+        return Readiness::Ready;
+    }
     let Some(ip) = ip else { return Readiness::NotYet("it has no address".into()) };
     for port in service.ports.iter().filter(|p| p.transport == protocol::pod::Transport::Tcp) {
         let address = (ip, port.number.get());
@@ -825,7 +979,7 @@ async fn listens(ip: Option<Ipv4Addr>, service: &Service) -> Readiness {
     Readiness::Ready
 }
 
-fn write_secret(path: &Path, value: &[u8], mode: u16, owner: (u32, u32)) -> std::io::Result<()> {
+fn write_file(path: &Path, value: &[u8], mode: u16, owner: (u32, u32)) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -254,6 +254,11 @@ impl Lease {
         self.over && self.owed.0 < SCALE
     }
 
+    /// Whether it is not paid for at a block whose time is `now`.
+    pub(crate) fn is_dry(&self, now: u64) -> bool {
+        self.state == State::Active && now > self.funded_until
+    }
+
     /// Every pod that it ran, with the account whose secrets they may have.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (B256, PodHash)> + '_ {
         self.former.iter().chain([&self.pod]).map(|pod| (self.account, *pod))

@@ -4,20 +4,26 @@
 //! lose, and a provider that starts again finds its pods running and adopts them.
 
 mod api;
+mod archive;
 mod blobs;
 pub mod config;
 mod engine;
 mod firewall;
+mod holds;
+mod keep;
 mod keys;
 mod leases;
 mod meter;
 mod pods;
 mod quote;
 mod reconcile;
+mod records;
 mod register;
 mod run;
 mod session;
+mod slots;
 mod status;
+pub mod tree;
 mod volumes;
 pub mod wire;
 

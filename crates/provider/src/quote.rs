@@ -190,6 +190,7 @@ impl Quoter {
             price,
             missing_images: missing_images(shared, &pod).await?,
             attestation: "UNATTESTED".into(),
+            volume_retention: self.config.keep.volumes.as_secs(),
         })
     }
 

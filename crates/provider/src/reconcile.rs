@@ -14,7 +14,8 @@ use chain::{Head, ReadError, SendError, abi::Leases};
 use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
-    pod::{Label, Mount, Pod, PodHash, Service},
+    pod::{Condition, Label, Mount, Pod, PodHash, Service},
+    resources::Bytes,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -25,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     causes,
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
+    holds::Holds,
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
+    records::Records,
     status::Statuses,
     wire::Phase,
 };
@@ -42,6 +45,9 @@ const IMAGE_TRIES: u32 = 3;
 
 /// How often a starting pod is looked at.
 const READY_POLL: Duration = Duration::from_millis(100);
+
+/// What visitors of a paused pod are told.
+const PAUSED: &str = "paused until its account is topped up";
 
 /// For how long a pod that is paid for already is waited for in one job.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
@@ -161,6 +167,8 @@ pub(crate) struct Shared {
     pub(crate) pods: Pods,
     pub(crate) keys: crate::Keys,
     pub(crate) statuses: Statuses,
+    pub(crate) records: Arc<Records>,
+    pub(crate) holds: Holds,
     pub(crate) routes: Routes,
     pub(crate) capacity: protocol::resources::Resources,
     /// The last snapshot that could be read; the API and the meter look at it.
@@ -312,10 +320,17 @@ impl Reconciler {
             // A pod that a job is still starting may be whole, and is not ready.
             let whole =
                 actual == Actual::Whole && wanted == lease.pod && !self.running.contains_key(key);
-            self.shared.statuses.see(lease, whole, actual == Actual::Frozen);
+            self.shared.records.see(lease);
+            let held = self.shared.holds.is_held(*key);
+            self.shared.statuses.see(lease, whole, actual == Actual::Frozen && !held);
+            if lease.over && self.shared.records.lacks_end(*key) {
+                self.shared.note_end(*key).await?;
+            }
             match decide(lease, now, actual) {
                 Some(action) => self.act(lease, action, &snapshot),
                 None if lease.is_settled() && found.is_none() => settled.push(*key),
+                // What made it whole has yet to say what came of it.
+                None if lease.state == State::Active && actual == Actual::Whole => (),
                 None => self.cancel(*key),
             }
         }
@@ -344,6 +359,9 @@ impl Reconciler {
     }
 
     fn act(&mut self, lease: &Lease, action: Action, snapshot: &Snapshot) {
+        if matches!(action, Action::Start | Action::Thaw) && self.shared.holds.is_held(lease.key) {
+            return;
+        }
         let waits = self.failures.get(&lease.key).is_some_and(|(_, again)| Instant::now() < *again);
         // Whatever a lease waits for, it is no reason not to freeze or remove its pod.
         if waits && matches!(action, Action::Start | Action::Activate | Action::Close(_)) {
@@ -393,7 +411,7 @@ impl Shared {
     ) -> Result<(), JobError> {
         let Some((lease, others)) = lease else {
             tracing::info!(lease.id = key.lease, "removing what is left of lease {}", key.lease);
-            return Ok(self.engine.remove(key).await?);
+            return self.take_down(key).await;
         };
         match action {
             Action::Start => {
@@ -431,9 +449,32 @@ impl Shared {
             Action::Remove => {
                 tracing::info!(lease.id = key.lease, "removing the pod of lease {}", key.lease);
                 self.statuses.set(key, Phase::Closed, None);
-                Ok(self.engine.remove(key).await?)
+                self.take_down(key).await
             }
         }
+    }
+
+    /// Removes a pod; if it ever ran, its volumes are kept for a while.
+    async fn take_down(&self, key: PodKey) -> Result<(), JobError> {
+        let keeps = self.records.keeps_volumes(key);
+        self.records.remove(key);
+        let kept = match keeps {
+            true => self.engine.wind_up(key).await?,
+            false => {
+                self.engine.remove(key).await?;
+                false
+            }
+        };
+        self.records.removed(key, kept);
+        Ok(())
+    }
+
+    /// Writes down why a lease ended.
+    async fn note_end(&self, key: PodKey) -> Result<(), ReadError> {
+        let closing = self.sender.chain().closing(key.lease).await?;
+        let reason = closing.and_then(|(event, _block)| event.reason.try_into().ok());
+        self.records.close(key, reason);
+        Ok(())
     }
 
     /// Has the lease's pod run, in place of a former one if there is one.
@@ -476,11 +517,17 @@ impl Shared {
                     "lease {} goes back to what it ran before",
                     key.lease
                 );
+                let back = async {
+                    self.engine.retire(key, |other| other == hash).await?;
+                    match self.pods.get(former) {
+                        Ok(old) => self.bring_up(lease, former, &old).await,
+                        Err(_) => Ok(()),
+                    }
+                };
+                let back = back.await;
+                // Not before: a pass that found the former one wanted, and whole, would call this off.
                 self.runs.failed(key, former, hash);
-                self.engine.retire(key, |other| other == hash).await?;
-                if let Ok(old) = self.pods.get(former) {
-                    self.bring_up(lease, former, &old).await?;
-                }
+                back?;
                 Err(err)
             }
             Err(err) => Err(err),
@@ -498,11 +545,21 @@ impl Shared {
             }
         };
         self.statuses.set(key, Phase::Fetching, None);
-        let images = self.engine.images(pod).await?;
-        self.statuses.set(key, Phase::Starting, None);
         let order = Order { key, block: lease.block, pod, hash, secrets: &secrets };
-        self.engine.run(&order, &images).await?;
-        self.wait_ready(lease, hash, pod).await
+        let stage = self.engine.prepare(&order).await?;
+        self.statuses.set(key, Phase::Starting, None);
+        let end = Instant::now() + READY_PATIENCE;
+        for name in pod.start_order() {
+            self.wait_for_others(lease, &order, name, end).await?;
+            self.engine.start(&order, &stage, name).await?;
+        }
+        // Nobody waits for what may fail.
+        let optional: BTreeSet<&Label> =
+            pod.services().values().flat_map(|service| &service.optional).collect();
+        for name in pod.start_order().into_iter().filter(|name| !optional.contains(name)) {
+            self.wait_until(lease, &order, name, Condition::ServiceHealthy, end).await?;
+        }
+        Ok(())
     }
 
     /// What an envelope of secrets for the lease is bound to.
@@ -522,35 +579,90 @@ impl Shared {
         &self,
         others: impl IntoIterator<Item = PodHash>,
     ) -> protocol::resources::Resources {
+        let mut free = self.capacity;
+        // What is kept of former leases takes its room, too.
+        let kept = self.engine.kept_volumes().unwrap_or_default();
+        let kept = kept.iter().map(|volume| volume.size).sum();
+        free.storage = Bytes(free.storage.0.saturating_sub(kept));
         let used = others.into_iter().filter_map(|pod| self.pods.get(pod).ok());
-        used.fold(self.capacity, |free, pod| free.checked_sub(pod.resources()).unwrap_or_default())
+        used.fold(free, |free, pod| free.checked_sub(pod.resources()).unwrap_or_default())
     }
 
-    async fn wait_ready(&self, lease: &Lease, hash: PodHash, pod: &Pod) -> Result<(), JobError> {
-        let end = Instant::now() + READY_PATIENCE;
-        for name in pod.start_order() {
-            let Some(service) = pod.services().get(name) else { continue };
-            loop {
-                let found = self.engine.pods().await?.remove(&lease.key).unwrap_or_default();
-                let readiness = match found.of(hash).get(name.as_str()) {
-                    Some(container) => self.engine.readiness(container, service).await?,
-                    None => Readiness::NotYet("it is not there".into()),
-                };
-                let why = match readiness {
-                    Readiness::Ready => break,
-                    Readiness::Failed(why) => return Err(JobError::Failed(name.to_string(), why)),
-                    Readiness::NotYet(why) => why,
-                };
-                // A lease that was not activated has its time limit on chain, too.
-                let late = lease.state == State::Pending && self.is_late(lease);
-                if late || Instant::now() > end {
-                    return Err(JobError::Late(name.to_string(), why));
-                }
-                self.statuses.note(lease.key, format!("service {name}: {why}"));
-                tokio::time::sleep(READY_POLL).await;
+    /// Waits for what a service depends on.
+    async fn wait_for_others(
+        &self,
+        lease: &Lease,
+        order: &Order<'_>,
+        name: &Label,
+        end: Instant,
+    ) -> Result<(), JobError> {
+        let Some(service) = order.pod.services().get(name) else { return Ok(()) };
+        for (other, condition) in &service.depends_on {
+            let waited = self.wait_until(lease, order, other, *condition, end);
+            if !service.optional.contains(other) {
+                waited.await?;
+                continue;
+            }
+            tokio::select! {
+                // It may fail, and only not take for ever.
+                waited = waited => if let Err(err @ JobError::Late(..)) = waited {
+                    return Err(err);
+                },
+                () = self.unhealthy(order, other) => (),
             }
         }
         Ok(())
+    }
+
+    /// Returns once the engine has given a service's health up.
+    async fn unhealthy(&self, order: &Order<'_>, name: &Label) {
+        loop {
+            tokio::time::sleep(READY_POLL).await;
+            let Ok(mut found) = self.engine.pods().await else { continue };
+            let containers = found.remove(&order.key).unwrap_or_default().of(order.hash);
+            let Some(container) = containers.get(name.as_str()) else { continue };
+            if self.engine.is_unhealthy(container).await.is_ok_and(|unhealthy| unhealthy) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a service is as far as `condition` wants it.
+    async fn wait_until(
+        &self,
+        lease: &Lease,
+        order: &Order<'_>,
+        name: &Label,
+        condition: Condition,
+        end: Instant,
+    ) -> Result<(), JobError> {
+        let Some(service) = order.pod.services().get(name) else { return Ok(()) };
+        loop {
+            let found = self.engine.pods().await?.remove(&lease.key).unwrap_or_default();
+            let containers = found.of(order.hash);
+            let readiness = match (containers.get(name.as_str()), condition) {
+                (Some(_), Condition::ServiceStarted) => Readiness::Ready,
+                (Some(container), Condition::ServiceHealthy) => {
+                    self.engine.readiness(container, service).await?
+                }
+                (Some(container), Condition::ServiceCompletedSuccessfully) => {
+                    self.engine.completion(container, service).await?
+                }
+                (None, _) => Readiness::NotYet("it is not there".into()),
+            };
+            let why = match readiness {
+                Readiness::Ready => return Ok(()),
+                Readiness::Failed(why) => return Err(JobError::Failed(name.to_string(), why)),
+                Readiness::NotYet(why) => why,
+            };
+            // A lease that was not activated has its time limit on chain, too.
+            let late = lease.state == State::Pending && self.is_late(lease);
+            if late || Instant::now() > end {
+                return Err(JobError::Late(name.to_string(), why));
+            }
+            self.statuses.note(lease.key, format!("service {name}: {why}"));
+            tokio::time::sleep(READY_POLL).await;
+        }
     }
 
     fn is_late(&self, lease: &Lease) -> bool {
@@ -600,9 +712,11 @@ impl Shared {
             let serving = self.runs.serving(lease, &found);
             let Ok(pod) = self.pods.get(serving) else { continue };
             let containers = found.of(serving);
+            // Said before its pod is frozen: a request to a frozen one would hang.
+            let dry = lease.is_dry(snapshot.head.timestamp);
             for (host, target) in pod.ingress() {
                 let container = containers.get(target.service.as_str());
-                let backend = backend(container, target.port.get());
+                let backend = backend(container, target.port.get(), dry);
                 routes.entry(host.to_string()).or_insert(backend);
             }
         }
@@ -615,15 +729,14 @@ impl Shared {
     }
 }
 
-fn backend(container: Option<&Container>, port: u16) -> Backend {
+fn backend(container: Option<&Container>, port: u16, dry: bool) -> Backend {
     use bollard::models::ContainerSummaryStateEnum as S;
     match container {
+        _ if dry => Backend::Unavailable(PAUSED.into()),
         Some(Container { state: S::RUNNING, ip: Some(ip), .. }) => {
             Backend::Addrs(vec![(*ip, port).into()])
         }
-        Some(Container { state: S::PAUSED, .. }) => {
-            Backend::Unavailable("paused until its account is topped up".into())
-        }
+        Some(Container { state: S::PAUSED, .. }) => Backend::Unavailable(PAUSED.into()),
         _ => Backend::Unavailable("starting".into()),
     }
 }

@@ -25,14 +25,18 @@ use crate::{
     causes,
     engine::{Engine, Owner},
     firewall::{self, FirewallError},
+    holds::Holds,
+    keep,
     keys::KeyError,
     leases::Follower,
     meter,
     pods::Pods,
     quote::{Nonces, Quoter},
     reconcile::{Reconciler, Runs, Shared},
+    records::Records,
     register::{RegisterError, register},
     session::Sessions,
+    slots::Slots,
     status::Statuses,
     volumes::Volumes,
 };
@@ -102,8 +106,10 @@ pub async fn run(
     let pods = Pods::open(&config.data).map_err(folder(&config.data))?;
     let blobs =
         Blobs::open(&config.data.join("blobs"), config.pushed.0).map_err(folder(&config.data))?;
+    let records = Records::open(&config.data, config.keep).map_err(folder(&config.data))?;
+    let records = Arc::new(records);
     let who = sender.address();
-    let engine = connect(&config, &sender, volumes).await?;
+    let engine = connect(&config, &sender, volumes, Arc::clone(&records)).await?;
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
     let done = register(&sender, &config, &keys).await?;
@@ -126,7 +132,9 @@ pub async fn run(
         engine,
         pods,
         keys,
-        statuses: Statuses::default(),
+        statuses: Statuses::new(Arc::clone(&records)),
+        records,
+        holds: Holds::default(),
         routes: routes.clone(),
         capacity: config.capacity,
         seen: watch::Sender::default(),
@@ -158,6 +166,16 @@ pub async fn run(
         heartbeat(beating, Duration::from_secs(ttl.to::<u64>() / 3), stopping).await;
         "heartbeat"
     });
+    let (followed, stopping) = (Arc::clone(&shared), stop.clone());
+    tasks.spawn(async move {
+        keep::follow(followed, stopping).await;
+        "event follower"
+    });
+    let (tidied, stopping) = (Arc::clone(&shared), stop.clone());
+    tasks.spawn(async move {
+        keep::tidy(tidied, stopping).await;
+        "tidier"
+    });
     let (cleaned, kept, stopping) = (Arc::clone(&shared), blobs.clone(), stop.clone());
     let life = Duration::from_secs(u64::from(config.terms.quote_life) + 600);
     tasks.spawn(async move {
@@ -176,6 +194,8 @@ pub async fn run(
         shared,
         sessions: Sessions::new(who, chain_id),
         blobs,
+        slots: Slots::default(),
+        stop: stop.clone(),
         quoter: Quoter { config, nonces: Nonces::new(), draining: AtomicBool::new(false) },
     }));
     let handle = Handle::new();
@@ -195,6 +215,8 @@ pub async fn run(
         _changed = first.changed() => ready(),
     }
     let ended = tokio::select! {
+        // What ends because of it did not end by itself.
+        biased;
         () = stop.cancelled() => None,
         ended = tasks.join_next() => ended,
     };
@@ -208,15 +230,19 @@ pub async fn run(
     }
 }
 
-async fn connect(config: &Config, sender: &Sender, volumes: Volumes) -> Result<Engine, RunError> {
+async fn connect(
+    config: &Config,
+    sender: &Sender,
+    volumes: Volumes,
+    records: Arc<Records>,
+) -> Result<Engine, RunError> {
     let deployment = sender.chain().deployment();
     let owner = Owner {
         provider: sender.address(),
         chain_id: deployment.chain_id,
         leases: deployment.leases,
     };
-    let engine =
-        Engine::connect(owner, config.networks, config.dns.clone(), volumes, &config.run).await;
+    let engine = Engine::connect(owner, config, volumes, records).await;
     engine.map_err(RunError::Engine)
 }
 
@@ -227,7 +253,8 @@ async fn connect(config: &Config, sender: &Sender, volumes: Volumes) -> Result<E
 /// When something could not be removed.
 pub async fn purge(config: &Config, sender: &Sender) -> Result<(), PurgeError> {
     let volumes = Volumes::open(&config.data, &config.run).map_err(left)?;
-    let engine = connect(config, sender, volumes).await?;
+    let records = Arc::new(Records::open(&config.data, config.keep).map_err(left)?);
+    let engine = connect(config, sender, volumes, records).await?;
     for key in engine.pods().await.map_err(left)?.into_keys() {
         engine.remove(key).await.map_err(left)?;
     }

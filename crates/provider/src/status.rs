@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use protocol::{lease::State, pod::PodHash};
 
 use crate::{
     leases::{Lease, PodKey},
+    records::Records,
     wire::Phase,
 };
 
@@ -22,17 +23,25 @@ pub(crate) struct Status {
     pub(crate) message: Option<String>,
 }
 
-/// The statuses of all leases.
-#[derive(Debug, Default)]
-pub(crate) struct Statuses(Mutex<HashMap<PodKey, Status>>);
+/// The statuses of all leases. What changes is written into their records.
+#[derive(Debug)]
+pub(crate) struct Statuses {
+    known: Mutex<HashMap<PodKey, Status>>,
+    records: Arc<Records>,
+}
 
 impl Statuses {
+    pub(crate) fn new(records: Arc<Records>) -> Self {
+        Self { known: Mutex::default(), records }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, Status>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a job is at.
     pub(crate) fn set(&self, key: PodKey, phase: Phase, message: Option<String>) {
+        self.records.phase(key, phase, message.as_deref());
         if let Some(status) = self.lock().get_mut(&key) {
             (status.phase, status.message) = (phase, message);
         }
@@ -61,6 +70,7 @@ impl Statuses {
             State::Active if whole && status.phase != Phase::Running => (Phase::Running, None),
             State::Closed | State::None | State::Active | State::Pending => return,
         };
+        self.records.phase(lease.key, phase, message.as_deref());
         (status.phase, status.message) = (phase, message);
     }
 

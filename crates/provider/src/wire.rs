@@ -1,5 +1,7 @@
 //! What goes over the wire between a publisher and a provider: HTTP and JSON, documented in `docs/protocol.md`.
 
+mod operate;
+
 use alloy::primitives::{Address, B256, Bytes};
 use protocol::{
     amount::{Amount, Rate},
@@ -9,6 +11,11 @@ use protocol::{
 };
 use seal::{Envelope, SealingPublicKey};
 use serde::{Deserialize, Serialize};
+
+pub use self::operate::{
+    BEGUN, EOF, ExecRequest, FromProgram, Happening, Hold, Imported, LeaseEvent, PathStat, STDERR,
+    STDOUT, ServiceStats, TerminalSize, ToProgram, VolumeStatus,
+};
 
 /// `GET /v1/info`: what anybody may know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -116,6 +123,9 @@ pub struct QuoteResponse {
     pub missing_images: Vec<String>,
     /// How the provider can be trusted with it: never attested in this version.
     pub attestation: String,
+    /// For how many seconds volumes are kept after the lease: as long as the lease ran, and no longer than this.
+    #[serde(default)]
+    pub volume_retention: u64,
 }
 
 impl QuoteResponse {
@@ -149,6 +159,8 @@ pub enum Phase {
     Unhealthy,
     /// It is frozen until the account is topped up.
     Paused,
+    /// It is stopped at its payer's wish, for a while.
+    Held,
     /// It could not be started; the lease is being closed.
     Failed,
     /// The lease is closed, the pod is being removed or is gone.

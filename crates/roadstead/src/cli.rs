@@ -3,11 +3,17 @@
 use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use alloy::primitives::Address;
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use clap_complete::Shell;
 use protocol::pod::MaxPrice;
 
-use crate::{account::AccountName, dev, provider};
+use crate::{
+    account::AccountName, app, bid, challenge, copy, dev, events, exec, forward, moving, order,
+    provider, remote::Since, stake, stats, volume, vouch, watcher,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,17 +51,22 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "ROADSTEAD_RPC", value_name = "URL")]
     pub(crate) rpc: Option<String>,
     /// Where the contracts are [default: deployments/<chain id>.json]
-    #[arg(long, global = true, env = "ROADSTEAD_DEPLOYMENT", value_name = "FILE")]
+    #[arg(long, global = true, env = "ROADSTEAD_DEPLOYMENT", value_name = "FILE", value_parser = path())]
     pub(crate) deployment: Option<PathBuf>,
     /// The encrypted key [default: wallet.json in the home folder]
-    #[arg(long, global = true, env = "ROADSTEAD_WALLET", value_name = "FILE")]
+    #[arg(long, global = true, env = "ROADSTEAD_WALLET", value_name = "FILE", value_parser = path())]
     pub(crate) wallet: Option<PathBuf>,
     /// A file with the wallet's passphrase, which is asked for otherwise
-    #[arg(long, global = true, env = "ROADSTEAD_PASSPHRASE_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "ROADSTEAD_PASSPHRASE_FILE", value_name = "FILE", value_parser = path())]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Where config.toml, the wallet and the names of apps are kept [default: ~/.config/roadstead]
-    #[arg(long, global = true, env = "ROADSTEAD_HOME", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "ROADSTEAD_HOME", value_name = "FOLDER", value_parser = path())]
     pub(crate) home: Option<PathBuf>,
+}
+
+/// A path, or nothing: a variable that is set to nothing counts as unset.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// All verbs.
@@ -80,6 +91,24 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "ADDRESS")]
         provider: Option<Address>,
     },
+    /// Turn Kubernetes manifests or an Akash SDL into a Compose file
+    ///
+    /// The Compose file goes to standard output. What has no counterpart in it is listed on standard error, by its
+    /// path and with the reason. The values of secrets are not copied.
+    #[command(
+        after_help = "Examples:\n  roadstead convert shop.yaml --output compose.yaml\n  kubectl get deploy,svc,cm -o yaml | roadstead convert -"
+    )]
+    Convert {
+        /// The files, which may refer to one another; `-` is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the Compose file here
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of x-roadstead
+    #[command(after_help = "Example:\n  roadstead schema > x-roadstead.json")]
+    Schema,
     /// List the providers
     #[command(after_help = "Example:\n  roadstead providers --json | jq '.[].region'")]
     Providers,
@@ -134,7 +163,59 @@ pub(crate) enum Verb {
         /// Only this service
         #[arg(long, short, value_name = "NAME")]
         service: Option<String>,
+        /// Only since then: 10m, 36h, 7d, or 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<Since>,
     },
+    /// Show what happened to a pod: started, ended, unhealthy, paused, changed, closed
+    ///
+    /// As the logs, it is kept for some days after the lease is closed.
+    #[command(
+        after_help = "Examples:\n  roadstead events shop\n  roadstead events shop --follow --since 1h"
+    )]
+    Events(events::Args),
+    /// Run a program in a container; this program ends with the same code
+    #[command(
+        after_help = "Examples:\n  roadstead exec shop -- ls -l /data\n  roadstead exec -it shop --service db -- psql\n  roadstead exec -i shop -- sh -c 'cat > /data/new' < old"
+    )]
+    Exec(exec::Args),
+    /// Open a shell in a container
+    #[command(after_help = "Example:\n  roadstead shell shop --service web")]
+    Shell(exec::ShellArgs),
+    /// Copy files into a container or out of it
+    ///
+    /// As `docker cp`: into a folder that is there, or under a new name. Files that are copied in belong to who the
+    /// service runs as. With -, a tar goes through as it is.
+    #[command(
+        after_help = "Examples:\n  roadstead cp ./app.conf shop:/etc/app.conf\n  roadstead cp shop:/data ./backup\n  roadstead cp shop:/data - | tar -t"
+    )]
+    Cp(copy::Args),
+    /// Have ports here lead to ports in a pod, until Ctrl-C
+    ///
+    /// The service has to listen on all addresses, not on 127.0.0.1 alone.
+    #[command(
+        after_help = "Examples:\n  roadstead port-forward shop --service db 15432:5432\n  roadstead port-forward shop 8080"
+    )]
+    PortForward(forward::Args),
+    /// Show what the services of a pod use
+    #[command(
+        after_help = "Examples:\n  roadstead stats shop\n  roadstead stats shop --follow --json"
+    )]
+    Stats(stats::Args),
+    /// Watch what all services of all leases use; q quits
+    #[command(after_help = "Example:\n  roadstead top")]
+    Top,
+    /// Volumes: list, export, import, remove
+    #[command(subcommand)]
+    Volume(volume::Verb),
+    /// Move an app to another provider, with what is in its volumes
+    ///
+    /// The old lease goes on until the new one runs, and is stopped only for what changed meanwhile. If anything fails,
+    /// the old one goes on.
+    #[command(
+        after_help = "Example:\n  roadstead move shop compose.yaml --to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+    )]
+    Move(moving::Args),
     /// Change a running pod in place: its volumes stay, its price may change
     #[command(after_help = "Example:\n  roadstead update shop compose.yaml")]
     Update {
@@ -152,7 +233,9 @@ pub(crate) enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// End a lease: its pod and volumes are removed, payment stops
+    /// End a lease: its pod is removed, payment stops
+    ///
+    /// Its provider keeps logs, events and volumes for a while: `roadstead volume ls` says until when.
     #[command(after_help = "Example:\n  roadstead down shop")]
     Down {
         /// The lease's number, or the app's name
@@ -177,6 +260,40 @@ pub(crate) enum Verb {
     /// Show this wallet's accounts: what they hold, what they spend, how long that lasts
     #[command(after_help = "Example:\n  roadstead account --json")]
     Account,
+    /// Orders: say what you need and the most you pay, and have providers underbid one another
+    #[command(subcommand)]
+    Order(order::Verb),
+    /// Bid for an order, as a provider
+    ///
+    /// What backs the lease is bound out of the bond while the bid leads. Whoever wins has to start the pod, or loses a
+    /// part of it.
+    #[command(after_help = "Examples:\n  roadstead bid 7 0.01/h\n  roadstead bid 7 --yes")]
+    Bid(bid::Args),
+    /// Apps: a name on the chain, and a keeper that keeps their replicas deployed
+    #[command(subcommand)]
+    App(app::Verb),
+    /// Challenge a lease's provider to show that it is there
+    ///
+    /// A provider that answers in time gets the challenge's bond. If it does not, the lease is closed and its coverage is
+    /// the payer's.
+    #[command(
+        after_help = "Examples:\n  roadstead challenge shop\n  roadstead challenge show shop"
+    )]
+    Challenge(challenge::Args),
+    /// What is at stake: bond, unbond, withdraw, and who may lock it
+    #[command(subcommand)]
+    Stake(stake::Verb),
+    /// Vouch that a provider has an attribute, which orders may require
+    #[command(
+        after_help = "Examples:\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --until 90d\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --revoke"
+    )]
+    Vouch(vouch::Args),
+    /// A seat among those who watch from outside whether pods answer
+    #[command(subcommand)]
+    Watcher(watcher::Verb),
+    /// Take everything that waits for this wallet: slashes of others, bonds of challenges, deposits of orders
+    #[command(after_help = "Example:\n  roadstead claim")]
+    Claim,
     /// The wallet: an encrypted key on this machine
     #[command(subcommand)]
     Wallet(Wallet),
@@ -218,6 +335,9 @@ pub(crate) enum Wallet {
 pub(crate) struct PodFile {
     /// The Compose file [default: compose.yaml, compose.yml, docker-compose.yml or docker-compose.yaml]
     pub(crate) file: Option<PathBuf>,
+    /// Run the services of this profile, too [default: those in COMPOSE_PROFILES]
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(crate) profiles: Vec<String>,
 }
 
 /// Which providers, at which price, on whose account.
@@ -281,6 +401,12 @@ mod tests {
             }
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn an_empty_path_can_be_said() {
+        let cli = Cli::try_parse_from(["roadstead", "--home", "", "ps"]).unwrap();
+        assert_eq!(cli.global.home, Some(PathBuf::new()));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The HTTPS client of a provider. Whom it talks to is decided by a key, not by a name: the one that the Registry has.
 
+mod operate;
+
 use std::{
+    marker::PhantomData,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +29,9 @@ use rustls::{
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
+use tokio_tungstenite::tungstenite;
 
+pub(crate) use self::operate::{Import, Socket, TarStream, broken};
 use crate::output;
 
 /// How long a provider may take for a short answer.
@@ -38,7 +43,7 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(600);
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// The longest line of a log that is read.
+/// The longest line that is read.
 const MAX_LINE: usize = 1 << 20;
 
 /// A provider that did not do what it was asked.
@@ -79,6 +84,9 @@ pub(crate) enum ClientError {
     /// The wallet could not sign.
     #[error("the sign-in could not be signed")]
     Sign(#[source] alloy::signers::Error),
+    /// What goes both ways broke off.
+    #[error("the connection to the provider broke")]
+    Broken(#[source] Box<tungstenite::Error>),
     /// What was to be sent could not be read.
     #[error("what was to be sent could not be read")]
     Read(#[from] std::io::Error),
@@ -90,6 +98,7 @@ pub(crate) struct Endpoint {
     /// The provider.
     pub(crate) address: Address,
     url: Url,
+    key: B256,
     http: reqwest::Client,
 }
 
@@ -128,7 +137,7 @@ impl Endpoint {
             .connect_timeout(PATIENCE)
             .build()
             .map_err(ClientError::Http)?;
-        Ok(Self { address, url, http })
+        Ok(Self { address, url, key: listing.tlsKey, http })
     }
 
     /// What anybody may know of it.
@@ -209,21 +218,30 @@ impl Client {
         service: Option<&str>,
         follow: bool,
         tail: Option<u32>,
-    ) -> Result<Logs, ClientError> {
+        since: Option<u64>,
+    ) -> Result<Lines<LogLine>, ClientError> {
         let mut query: Vec<(&str, String)> = vec![("follow", follow.to_string())];
         query.extend(service.map(|service| ("service", service.to_owned())));
         query.extend(tail.map(|tail| ("tail", tail.to_string())));
-        let path = format!("/v1/leases/{lease}/logs");
-        let response = self
-            .send(|| {
-                let mut url = self.endpoint.url.clone();
-                url.set_path(&path);
-                url.query_pairs_mut().extend_pairs(&query);
-                self.endpoint.http.get(url)
-            })
-            .await?;
-        let lines = response.bytes_stream().boxed();
-        Ok(Logs { chunks: lines, rest: Vec::new() })
+        query.extend(since.map(|since| ("since", since.to_string())));
+        self.lines(&format!("/v1/leases/{lease}/logs"), &query).await
+    }
+
+    async fn lines<T>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Lines<T>, ClientError> {
+        let response = self.send(|| self.asking(Method::GET, path, query)).await?;
+        let chunks = response.bytes_stream().boxed();
+        Ok(Lines { chunks, rest: Vec::new(), of: PhantomData })
+    }
+
+    fn asking(&self, method: Method, path: &str, query: &[(&str, String)]) -> RequestBuilder {
+        let mut url = self.endpoint.url.clone();
+        url.set_path(path);
+        url.query_pairs_mut().extend_pairs(query);
+        self.endpoint.http.request(method, url)
     }
 
     /// Whether the provider has a blob.
@@ -317,15 +335,16 @@ impl Client {
     }
 }
 
-/// The lines of a log, as they arrive.
-pub(crate) struct Logs {
+/// Lines of JSON, as they arrive.
+pub(crate) struct Lines<T> {
     chunks: BoxStream<'static, reqwest::Result<Bytes>>,
     rest: Vec<u8>,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Logs {
+impl<T: DeserializeOwned> Lines<T> {
     /// The next line; `None` when the provider has no more.
-    pub(crate) async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -375,7 +394,7 @@ pub(crate) struct WrongKey {
 
 impl WrongKey {
     /// What `Pinned` said, from below all that was put around it.
-    fn of(err: &reqwest::Error) -> Option<Self> {
+    fn of(err: &(dyn std::error::Error + 'static)) -> Option<Self> {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(err);
         while let Some(err) = next {
             // An I/O error is not the source of what it carries.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use protocol::{
     amount::{Amount, Rate},
     lease::{CloseReason, State},
     pod::PodHash,
+    quote::Quote,
 };
 
 use crate::{
@@ -72,11 +74,11 @@ pub(crate) struct Opened {
     /// The account that pays.
     pub(crate) account: B256,
     /// What is to run.
-    pod: PodHash,
+    pub(crate) pod: PodHash,
     /// In how many seconds it has to run.
-    start_within: u32,
+    pub(crate) start_within: u32,
     /// Whether something ran under it before.
-    changed: bool,
+    pub(crate) changed: bool,
 }
 
 /// Takes an offer: pays for it, sends what the provider lacks, and opens the lease. Nothing is left over from a failure
@@ -98,7 +100,7 @@ pub(crate) async fn open(
     money::allow(session, account, &load, progress).await?;
 
     let quote = &response.quote;
-    let slot = free_slot(session, account).await?;
+    let slot = free_slots(session, account, 1).await?;
     progress.step(&Step::Sending("opens the lease".into()));
     let call = Leases::openCall {
         quote: quote.clone().into(),
@@ -114,21 +116,28 @@ pub(crate) async fn open(
     let opened = opened.filter_map(|log| log.log_decode::<Leases::Opened>().ok()).next();
     let lease = opened.context("the transaction opened no lease")?.inner.data.id;
     progress.step(&Step::Opened { lease, block: receipt.block_number.unwrap_or_default() });
-    Ok(Opened {
-        lease,
-        client: offer.client.clone(),
-        provider: quote.provider,
-        rate: Rate(quote.rate),
-        account,
-        pod: PodHash(quote.pod),
-        start_within: quote.startWithin.to(),
-        changed: false,
-    })
+    Ok(Opened::of(lease, offer.client.clone(), quote))
+}
+
+impl Opened {
+    /// The new lease that was opened out of a quote.
+    pub(crate) fn of(lease: u64, client: Client, quote: &Quote) -> Self {
+        Self {
+            lease,
+            client,
+            provider: quote.provider,
+            rate: Rate(quote.rate),
+            account: quote.account,
+            pod: PodHash(quote.pod),
+            start_within: quote.startWithin.to(),
+            changed: false,
+        }
+    }
 }
 
 /// Sends the images that the provider lacks, then asks once more: with the secrets, and for a quote that has all of its
 /// time before it.
-async fn settle(
+pub(crate) async fn settle(
     question: &Question<'_>,
     offer: &Offer,
     progress: &dyn Progress,
@@ -161,7 +170,23 @@ async fn settle(
     Ok(response)
 }
 
-async fn pay_in(
+/// Gives a provider a pod, its images and its secrets, before a lease for it is opened in another way than by its quote.
+pub(crate) async fn hand_over(
+    question: &Question<'_>,
+    client: &Client,
+    provider: Address,
+    view: &ProviderView,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let asked = question.ask(client, provider, view, false).await;
+    let response = asked.with_context(|| format!("provider {provider} does not take the pod"))?;
+    let offer = Offer { client: client.clone(), view: view.clone(), response };
+    settle(question, &offer, progress).await?;
+    Ok(())
+}
+
+/// Puts what was said with --fund into an account.
+pub(crate) async fn pay_in(
     session: &Session,
     salt: B256,
     fund: Option<Amount>,
@@ -173,13 +198,51 @@ async fn pay_in(
     }
 }
 
-async fn free_slot(session: &Session, account: B256) -> anyhow::Result<u32> {
+/// The first of `count` slots in a row in which no lease of the account is open, and for which no order of it is open and
+/// no app of it is there.
+pub(crate) async fn free_slots(
+    session: &Session,
+    account: B256,
+    count: u32,
+) -> anyhow::Result<u32> {
+    let reserved = reserved(session, account).await?;
+    let mut free = 0;
     for slot in 0..MAX_SLOTS {
-        if !session.chain().leases().isSlotTaken(account, slot).call().await? {
-            return Ok(slot);
+        let is_reserved = reserved.iter().any(|range| range.contains(&slot));
+        let taken =
+            is_reserved || session.chain().leases().isSlotTaken(account, slot).call().await?;
+        free = if taken { 0 } else { free + 1 };
+        if free == count {
+            return Ok(slot + 1 - count);
         }
     }
-    bail!("the account has {MAX_SLOTS} leases open; use another one with --account")
+    bail!("the account has no {count} free slots in a row; use another one with --account")
+}
+
+/// Slots that an award or a keeper is going to fill.
+async fn reserved(session: &Session, account: B256) -> anyhow::Result<Vec<Range<u32>>> {
+    let chain = session.chain();
+    let mut reserved = Vec::new();
+    for placed in chain.placements(None, Some(account)).await? {
+        let order = &placed.order;
+        // An order that was awarded may be opened anew.
+        let over =
+            || async { anyhow::Ok(chain.auction().orderOf(placed.id).call().await?.state == 3) };
+        if !over().await? {
+            reserved.push(order.slot..order.slot + 1);
+        }
+    }
+    for registered in chain.registered(None, Some(session.wallet())).await? {
+        if registered.app.account != account {
+            continue;
+        }
+        let app = chain.apps().appOf(registered.id).call().await?;
+        if !app.owner.is_zero() {
+            let first = app.slot.to::<u32>();
+            reserved.push(first..first + u32::from(app.limits.replicas));
+        }
+    }
+    Ok(reserved)
 }
 
 /// Waits until the lease runs at the provider and is active on the chain.
@@ -303,6 +366,13 @@ async fn close_if_missed(
 pub(crate) async fn lease(session: &Session, id: u64) -> anyhow::Result<ILeases::LeaseView> {
     let views = session.chain().lease_views(&[id], None).await?;
     views.into_iter().next().with_context(|| format!("the chain knows no lease {id}"))
+}
+
+/// The pod that a lease is for: that of its last change, else that of its opening.
+pub(crate) async fn pod_of(session: &Session, id: u64) -> anyhow::Result<PodHash> {
+    let quote = session.chain().quote_of(id).await?;
+    let quote = quote.with_context(|| format!("the chain knows no lease {id}"))?;
+    Ok(PodHash(quote.pod))
 }
 
 /// An open lease of this wallet's.

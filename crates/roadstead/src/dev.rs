@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Config, NetworkRange, Terms};
+use ::provider::config::{Config, Keep, NetworkRange, Terms};
 use alloy::{
     primitives::{Address, U256, hex},
     providers::ext::AnvilApi as _,
@@ -39,9 +39,10 @@ use crate::{
     output,
     podfile::PodFile,
     progress::{OnStderr, Progress, Step},
-    provider::stake,
+    provider::{docker_host, stake},
     session::Session,
     settings::Settings,
+    state::State,
     wallet,
 };
 
@@ -187,7 +188,7 @@ impl Stand {
             output::print(&describe(&market, &publisher.token))?;
         }
         if args.demo {
-            market.demo = Some(demo(&self.root, &publisher).await?);
+            market.demo = Some(demo(&self.root, &publisher, &market.home).await?);
         }
         if settings.json {
             output::print(&serde_json::to_string(&market)?)?;
@@ -360,9 +361,12 @@ fn provider(
         },
         capacity: Resources { cpu: Cpu(2_000), memory: Bytes(2 << 30), storage: Bytes(8 << 30) },
         terms: Terms { lock: 600, start_within: 120, ..Terms::default() },
+        keep: Keep::default(),
         pushed: Bytes(4 << 30),
         networks: NetworkRange::default(),
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
+        docker: docker_host(),
+        engine_pid: "/var/run/docker.pid".into(),
         confirmations: CONFIRMATIONS,
         poll: Duration::from_millis(100),
         collect_above: Amount(1),
@@ -379,7 +383,7 @@ fn provider(
 }
 
 /// Deploys the guestbook, by the same code as `roadstead deploy`.
-async fn demo(root: &Path, publisher: &Session) -> anyhow::Result<Demo> {
+async fn demo(root: &Path, publisher: &Session, home: &Path) -> anyhow::Result<Demo> {
     let file = PodFile::read(Some(&root.join("examples/guestbook/compose.yaml")))?;
     let ready =
         file.ready().await.context("the guestbook is not built; `make guestbook` does it")?;
@@ -392,6 +396,9 @@ async fn demo(root: &Path, publisher: &Session) -> anyhow::Result<Demo> {
     let offers = market::offers(publisher, &ready, &options, &progress).await?;
     let offer = offers.first().context("no provider made an offer")?;
     let opened = deploy::open(publisher, &ready, &options, offer, &progress).await?;
+    let mut state = State::read(home, publisher.chain().deployment())?;
+    state.add_account(&options.account)?;
+    state.set_app(&file.app(), opened.lease)?;
     let status = deploy::wait(publisher, &opened, &progress).await?;
     Ok(Demo {
         lease: opened.lease,

@@ -1,26 +1,44 @@
 //! Roadstead: run containers on an open market, and earn by running them. The one program of all roles.
 
 mod account;
+mod app;
+mod bid;
+mod challenge;
+mod claim;
 mod cli;
 mod client;
+mod convert;
+mod copy;
 mod deploy;
 mod dev;
+mod events;
+mod exec;
+mod forward;
 mod images;
 mod init;
 mod market;
 mod money;
+mod moving;
+mod order;
 mod output;
 mod podfile;
 mod progress;
 mod provider;
 mod publish;
+mod remote;
 mod session;
 mod settings;
 mod show;
+mod stake;
 mod state;
+mod stats;
+mod tars;
+mod volume;
+mod vouch;
 mod wallet;
+mod watcher;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser as _};
 use tracing_subscriber::EnvFilter;
@@ -40,7 +58,10 @@ async fn main() -> ExitCode {
     let service = matches!(cli.verb, Verb::Provider(provider::Verb::Run { .. }));
     let level = if service { "info" } else { "warn" };
     let log = EnvFilter::try_from_env("ROADSTEAD_LOG").unwrap_or_else(|_unset| level.into());
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours);
+    subscriber.with_writer(std::io::stderr).init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("error: TLS is set up already, by something else than this program");
         return ExitCode::FAILURE;
@@ -48,6 +69,10 @@ async fn main() -> ExitCode {
     match Box::pin(run(cli)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
+        Err(err) if err.is::<exec::Ended>() && err.chain().count() == 1 => {
+            let code = err.downcast_ref().map_or(1, |exec::Ended(code)| *code);
+            code.into()
+        }
         Err(err) => {
             eprintln!("error: {}", output::causes(&err));
             match err.downcast_ref::<deploy::NotStarted>() {
@@ -62,19 +87,28 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = Settings::read(&cli.global)?;
     match cli.verb {
         Verb::Init { file } => init::run(&file, settings.json),
-        Verb::Check { file, provider } => {
-            show::check(&settings, file.file.as_deref(), provider).await
-        }
+        Verb::Check { file, provider } => show::check(&settings, &file, provider).await,
+        Verb::Convert { files, output } => convert::run(&files, output.as_deref(), settings.json),
+        Verb::Schema => convert::schema(),
         Verb::Providers => show::providers(&settings).await,
         Verb::Quote { file, choice } => publish::quote(&settings, &file, &choice).await,
         Verb::Deploy { file, choice, app, fund, yes } => {
             publish::deploy(&settings, &file, &choice, app, fund.as_deref(), yes).await
         }
         Verb::Ps { all } => show::ps(&settings, all).await,
-        Verb::Logs { lease, follow, tail, service } => {
-            let session = publish::session(&settings).await?;
-            show::logs(&settings, &session, &lease, service.as_deref(), follow, tail).await
+        Verb::Logs { lease, follow, tail, service, since } => {
+            let (service, since) = (service.as_deref(), since.as_ref());
+            show::logs(&settings, &lease, service, follow, tail, since).await
         }
+        Verb::Events(args) => events::run(&settings, &args).await,
+        Verb::Exec(args) => exec::exec(&settings, &args).await,
+        Verb::Shell(args) => exec::shell(&settings, &args).await,
+        Verb::Cp(args) => copy::run(&settings, &args).await,
+        Verb::PortForward(args) => forward::run(&settings, &args).await,
+        Verb::Stats(args) => stats::run(&settings, &args).await,
+        Verb::Top => stats::top(&settings).await,
+        Verb::Volume(verb) => volume::run(&settings, &verb).await,
+        Verb::Move(args) => Box::pin(moving::run(&settings, &args)).await,
         Verb::Update { lease, file, max_price, fund, yes } => {
             publish::update(&settings, &lease, &file, max_price, fund.as_deref(), yes).await
         }
@@ -84,6 +118,14 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             publish::withdraw(&settings, &amount, &account.account).await
         }
         Verb::Account => show::account(&settings).await,
+        Verb::Order(verb) => Box::pin(order::run(&settings, &verb)).await,
+        Verb::Bid(args) => Box::pin(bid::run(&settings, &args)).await,
+        Verb::App(verb) => Box::pin(app::run(&settings, &verb)).await,
+        Verb::Challenge(args) => Box::pin(challenge::run(&settings, &args)).await,
+        Verb::Stake(verb) => Box::pin(stake::run(&settings, &verb)).await,
+        Verb::Vouch(args) => Box::pin(vouch::run(&settings, &args)).await,
+        Verb::Watcher(verb) => Box::pin(watcher::run(&settings, &verb)).await,
+        Verb::Claim => claim::run(&settings, &claim::Source::ALL).await,
         Verb::Wallet(verb) => wallet::run(&verb, &settings).await,
         Verb::Provider(verb) => provider::run(&verb, &settings).await,
         Verb::Dev(args) => dev::run(&args, &settings).await,

@@ -271,7 +271,9 @@ pub(crate) struct Question<'a> {
     pub(crate) session: &'a Session,
     /// The pod.
     pub(crate) ready: &'a Ready,
-    /// The salt of the account that pays, and its id.
+    /// Whose account pays.
+    pub(crate) owner: Address,
+    /// Its salt, and its id.
     pub(crate) account: (B256, B256),
     /// The lease to change, or zero.
     pub(crate) lease: u64,
@@ -294,7 +296,12 @@ impl<'a> Question<'a> {
         let sla = Terms::of(&ready.wishes, token).context("x-roadstead.sla.coverage")?;
         let account = (options.account.salt(), options.account.id(session.wallet()));
         let max_rate = options.max_rate.or(file);
-        Ok(Self { session, ready, account, lease: 0, max_rate, sla })
+        Ok(Self { session, ready, owner: session.wallet(), account, lease: 0, max_rate, sla })
+    }
+
+    /// The same question where the terms are agreed on elsewhere: at any price, on any terms.
+    pub(crate) fn any_terms(self) -> Self {
+        Self { max_rate: None, sla: Terms::default(), ..self }
     }
 
     /// Asks, with the pod's secrets or without, and checks the answer.
@@ -311,7 +318,7 @@ impl<'a> Question<'a> {
         let secrets = if with_secrets { self.seal(provider, view, pod)? } else { None };
         let request = QuoteRequest {
             pod: canonical,
-            owner: self.session.wallet(),
+            owner: self.owner,
             salt: self.account.0,
             lease: self.lease,
             sla: SlaTerms {
@@ -386,32 +393,42 @@ pub(crate) async fn offers(
     options: &Options,
     progress: &dyn Progress,
 ) -> anyhow::Result<Vec<Offer>> {
-    let question = Question::new(session, ready, options)?;
-    let providers = session.chain().providers().await?;
-    let candidates = candidates(providers, &ready.wishes.providers, options.provider)?;
-    progress.step(&Step::Asking(candidates.len()));
-    let mut answers: FuturesUnordered<_> = candidates
-        .into_iter()
-        .map(async |(address, view)| (address, offer(&question, address, view).await))
-        .collect();
-    let mut offers = Vec::new();
-    let mut refusals = Vec::new();
-    while let Some((provider, answer)) = answers.next().await {
-        match answer {
-            Ok(offer) => offers.push(offer),
-            Err(err) => refusals.push((provider, output::causes(&err))),
+    Question::new(session, ready, options)?.offers(options.provider, progress).await
+}
+
+impl Question<'_> {
+    /// Asks all providers that come into question, or `only` one, at once, and returns their offers, the cheapest first.
+    pub(crate) async fn offers(
+        &self,
+        only: Option<Address>,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Vec<Offer>> {
+        let providers = self.session.chain().providers().await?;
+        let candidates = candidates(providers, &self.ready.wishes.providers, only)?;
+        progress.step(&Step::Asking(candidates.len()));
+        let mut answers: FuturesUnordered<_> = candidates
+            .into_iter()
+            .map(async |(address, view)| (address, offer(self, address, view).await))
+            .collect();
+        let mut offers = Vec::new();
+        let mut refusals = Vec::new();
+        while let Some((provider, answer)) = answers.next().await {
+            match answer {
+                Ok(offer) => offers.push(offer),
+                Err(err) => refusals.push((provider, output::causes(&err))),
+            }
         }
+        refusals.sort();
+        if offers.is_empty() {
+            let whys = refusals.iter().map(|(provider, why)| format!("\n{provider}: {why}"));
+            bail!("no provider made an offer that can be taken:{}", whys.collect::<String>());
+        }
+        for (provider, why) in refusals {
+            progress.step(&Step::NoOffer { provider, why });
+        }
+        offers.sort_by_key(|offer| (offer.response.rate(), offer.response.quote.provider));
+        Ok(offers)
     }
-    refusals.sort();
-    if offers.is_empty() {
-        let whys = refusals.iter().map(|(provider, why)| format!("\n{provider}: {why}"));
-        bail!("no provider made an offer that can be taken:{}", whys.collect::<String>());
-    }
-    for (provider, why) in refusals {
-        progress.step(&Step::NoOffer { provider, why });
-    }
-    offers.sort_by_key(|offer| (offer.response.rate(), offer.response.quote.provider));
-    Ok(offers)
 }
 
 async fn offer(
@@ -539,6 +556,7 @@ mod tests {
             },
             missing_images: Vec::new(),
             attestation: String::new(),
+            volume_retention: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256, aliases::U40};
 use anyhow::{Context as _, ensure};
-use chain::abi::{Erc20, IPayments, Payments};
+use chain::abi::{Erc20, IPayments, Leases, Payments};
 use protocol::amount::{Amount, Rate, SCALE, Units};
 
 use crate::{
@@ -15,8 +15,11 @@ use crate::{
 /// How long a new lease has to be paid for, beyond its lock, for a deploy to be worth it.
 const LEAST_RUN: u64 = 3_600;
 
+/// For how many seconds of what runs is left behind where all is withdrawn.
+const SLACK: u64 = 60;
+
 /// For how long Leases may open and raise leases before it has to be allowed anew.
-const ALLOWANCE: u64 = 30 * 86_400;
+pub(crate) const ALLOWANCE: u64 = 30 * 86_400;
 
 /// An account as it is, and whether it is there.
 #[derive(Debug, Clone, Default)]
@@ -66,16 +69,27 @@ impl Funds {
         Some(Amount(needed.saturating_sub(self.account.free).div_ceil(SCALE)))
     }
 
+    /// What has to be added to an account that ran dry, for its locks and for what runs to go on for a while.
+    pub(crate) fn dry_missing(&self) -> Option<Amount> {
+        if !self.is_dry() {
+            return None;
+        }
+        let hour = self.account.rate.saturating_mul(LEAST_RUN.into());
+        let needed = self.account.lockup.saturating_add(hour);
+        Some(Amount(needed.saturating_sub(self.account.free).div_ceil(SCALE)))
+    }
+
     fn is_dry(&self) -> bool {
         self.account.rate != 0 && self.account.fundedUntil.to::<u64>() < self.now
     }
 }
 
-/// The approval that Leases needs for `load`, if the one it has is not enough. What it has is kept.
+/// The approval for `secs` seconds that an operator needs for `load`, if the one it has is not enough. What it has is kept.
 pub(crate) fn approval(
     current: &IPayments::Approval,
     load: &Load,
     now: u64,
+    secs: u64,
 ) -> Option<IPayments::Approval> {
     let used = current.rateUsed.saturating_add(load.rate.0).saturating_sub(load.before.0.0);
     // A quote holds for minutes; that much has to be left.
@@ -91,7 +105,7 @@ pub(crate) fn approval(
         rateUsed: current.rateUsed,
         payLimit: kept.payLimit,
         maxLock: kept.maxLock.max(load.lock),
-        expiry: kept.expiry.max(U40::from(now.saturating_add(ALLOWANCE))),
+        expiry: kept.expiry.max(U40::from(now.saturating_add(secs))),
     })
 }
 
@@ -128,6 +142,24 @@ pub(crate) async fn require(
     Ok(())
 }
 
+/// Refuses to change a lease of an account that ran dry, unless `fund` brings it back.
+pub(crate) async fn require_afloat(
+    session: &Session,
+    account: &AccountName,
+    id: B256,
+    fund: Option<Amount>,
+) -> anyhow::Result<()> {
+    let missing = Funds::read(session, id).await?.dry_missing().unwrap_or_default();
+    ensure!(
+        fund.unwrap_or_default() >= missing,
+        "account {account} ran dry, and its leases cannot be changed before it is topped up; \
+         run `roadstead fund {1}{0}`, or say --fund {1}",
+        account.option(),
+        generous(missing).display(&session.token),
+    );
+    Ok(())
+}
+
 /// Two digits of an amount, rounded up: a little more than is needed, since time passes until it is there.
 fn generous(amount: Amount) -> Amount {
     let digits = amount.0.checked_ilog10().unwrap_or_default();
@@ -148,20 +180,33 @@ pub(crate) async fn deposit(
     amount: Amount,
     progress: &dyn Progress,
 ) -> anyhow::Result<()> {
-    let deployment = session.chain().deployment().clone();
+    let payments = session.chain().deployment().payments;
     let (owner, value) = (session.wallet(), U256::from(amount.0));
-    let sent = |what: &str| progress.step(&Step::Sending(what.to_owned()));
-    let allowed = session.chain().erc20().allowance(owner, deployment.payments).call().await?;
-    if allowed < value {
-        sent("lets Payments take the tokens");
-        let approve = Erc20::approveCall { spender: deployment.payments, amount: value };
-        let done = session.sender.send(deployment.token, &approve).await;
-        done.map_err(|err| session.explain(err)).context("Payments could not be allowed")?;
-    }
-    sent(&format!("puts {} into the account", session.show(amount)));
+    allow_tokens(session, payments, "Payments", amount, progress).await?;
     let deposit = Payments::depositCall { owner, salt, amount: value };
-    let done = session.sender.send(deployment.payments, &deposit).await;
-    done.map_err(|err| session.explain(err)).context("nothing was put into the account")?;
+    let what = format!("puts {} into the account", session.show(amount));
+    let done = session.send(payments, &deposit, &what, progress).await;
+    done.context("nothing was put into the account")?;
+    Ok(())
+}
+
+/// Lets `spender`, a contract called `name`, take `amount` of the wallet's tokens, unless it may already.
+pub(crate) async fn allow_tokens(
+    session: &Session,
+    spender: Address,
+    name: &str,
+    amount: Amount,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let chain = session.chain();
+    let amount = U256::from(amount.0);
+    if chain.erc20().allowance(session.wallet(), spender).call().await? >= amount {
+        return Ok(());
+    }
+    let approve = Erc20::approveCall { spender, amount };
+    let what = format!("lets {name} take the tokens");
+    let done = session.send(chain.deployment().token, &approve, &what, progress).await;
+    done.with_context(|| format!("{name} could not be allowed"))?;
     Ok(())
 }
 
@@ -174,7 +219,9 @@ pub(crate) async fn withdraw(
 ) -> anyhow::Result<Amount> {
     let funds = Funds::read(session, account).await?;
     let most = funds.spendable().collectable();
-    let amount = amount.unwrap_or(most);
+    // All of it would be too much in the next second, where something runs.
+    let meanwhile = funds.account.rate.saturating_mul(SLACK.into()).div_ceil(SCALE);
+    let amount = amount.unwrap_or(Amount(most.0.saturating_sub(meanwhile)));
     ensure!(
         amount <= most && most.0 > 0,
         "{} can be withdrawn at the moment; {} are locked as long as leases are open",
@@ -182,6 +229,12 @@ pub(crate) async fn withdraw(
         session.show(Amount(funds.account.lockup.div_ceil(SCALE)))
     );
     ensure!(amount.0 > 0, "nothing is to be withdrawn; name an amount such as 12.5, or all");
+    if let Some(left) = left(&funds, amount) {
+        progress.step(&Step::Note(format!(
+            "leases of this account are open, and {left} of runway is left for them; then they pause, and are closed \
+             unless you fund it again"
+        )));
+    }
     progress.step(&Step::Sending(format!("takes {} out", session.show(amount))));
     let withdraw =
         Payments::withdrawCall { id: account, to: session.wallet(), amount: U256::from(amount.0) };
@@ -191,6 +244,13 @@ pub(crate) async fn withdraw(
     Ok(amount)
 }
 
+/// For how long an account lasts once `amount` is out of it, its locks included; nothing where nothing runs.
+fn left(funds: &Funds, amount: Amount) -> Option<String> {
+    let rest = Units(funds.account.free) - amount.units()?;
+    let secs = rest.seconds_of(Rate(funds.account.rate))?;
+    Some(output::span(u64::try_from(secs).unwrap_or(u64::MAX)))
+}
+
 /// Lets Leases open or change a lease with `load`, and no more, unless it may already.
 pub(crate) async fn allow(
     session: &Session,
@@ -198,13 +258,24 @@ pub(crate) async fn allow(
     load: &Load,
     progress: &dyn Progress,
 ) -> anyhow::Result<()> {
+    let leases = session.chain().deployment().leases;
+    allow_operator(session, account, (leases, "Leases"), load, ALLOWANCE, progress).await
+}
+
+/// Lets a contract open or change streams out of an account for the next `secs` seconds, unless it may already.
+pub(crate) async fn allow_operator(
+    session: &Session,
+    account: B256,
+    (operator, name): (Address, &str),
+    load: &Load,
+    secs: u64,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
     let chain = session.chain();
-    let operator: Address = chain.deployment().leases;
     let current = chain.payments().approval(account, operator).call().await?;
-    let Some(wanted) = approval(&current, load, chain.head().await?.timestamp) else {
+    let Some(wanted) = approval(&current, load, chain.head().await?.timestamp, secs) else {
         return Ok(());
     };
-    progress.step(&Step::Sending("lets Leases spend this much of the account".into()));
     let approve = Payments::approveCall {
         id: account,
         operator,
@@ -213,8 +284,27 @@ pub(crate) async fn allow(
         maxLock: wanted.maxLock,
         expiry: wanted.expiry,
     };
-    let done = session.sender.send(chain.deployment().payments, &approve).await;
-    done.map_err(|err| session.explain(err)).context("Leases could not be allowed")?;
+    let what = format!("lets {name} spend this much of the account");
+    let done = session.send(chain.deployment().payments, &approve, &what, progress).await;
+    done.with_context(|| format!("{name} could not be allowed"))?;
+    Ok(())
+}
+
+/// Lets a contract open, amend and close leases for an account, unless it may already.
+pub(crate) async fn allow_agent(
+    session: &Session,
+    account: B256,
+    (agent, name): (Address, &str),
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let chain = session.chain();
+    if chain.leases().isAgent(account, agent).call().await? {
+        return Ok(());
+    }
+    let call = Leases::setAgentCall { account, agent, allowed: true };
+    let what = format!("lets {name} open leases for the account");
+    let done = session.send(chain.deployment().leases, &call, &what, progress).await;
+    done.with_context(|| format!("{name} could not be allowed"))?;
     Ok(())
 }
 
@@ -259,6 +349,33 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_account_needs_its_locks_and_an_hour() {
+        let account = |free: u128, funded_until: u64| Funds {
+            account: IPayments::AccountView {
+                free,
+                lockup: 100 * UNIT,
+                rate: UNIT,
+                fundedUntil: U40::from(funded_until),
+                ..Default::default()
+            },
+            now: 1_000,
+        };
+        assert_eq!(account(100 * UNIT, 1_001).dry_missing(), None);
+        assert_eq!(account(100 * UNIT, 999).dry_missing(), Some(Amount(3_600)));
+        assert_eq!(account(40 * UNIT, 999).dry_missing(), Some(Amount(3_660)));
+    }
+
+    #[test]
+    fn what_a_withdrawal_leaves_is_told_where_something_runs() {
+        let check = |funds: Funds, amount: u128, wanted: Option<&str>| {
+            assert_eq!(left(&funds, Amount(amount)).as_deref(), wanted);
+        };
+        check(funds(1_000 * UNIT, 400 * UNIT, UNIT), 600, Some("6m 40s"));
+        check(funds(1_000 * UNIT, 400 * UNIT, UNIT), 500, Some("8m 20s"));
+        check(funds(1_000 * UNIT, 0, 0), 1_000, None);
+    }
+
+    #[test]
     fn suggestions_are_round_and_enough() {
         let check = |amount: u128, wanted| assert_eq!(generous(Amount(amount)), Amount(wanted));
         check(0, 0);
@@ -273,7 +390,7 @@ mod tests {
         let now = 1_000;
         let later = |secs: u64| U40::from(now + secs);
         let none = IPayments::Approval::default();
-        let first = approval(&none, &load(5, 60), now).unwrap();
+        let first = approval(&none, &load(5, 60), now, ALLOWANCE).unwrap();
         assert_eq!((first.rateLimit, first.maxLock, first.payLimit), (5, 60, 0));
         assert_eq!(first.expiry, later(ALLOWANCE));
 
@@ -284,18 +401,18 @@ mod tests {
             maxLock: 600,
             expiry: U40::MAX,
         };
-        assert_eq!(approval(&wide, &load(50, 600), now), None);
-        let raised = approval(&wide, &load(51, 60), now).unwrap();
+        assert_eq!(approval(&wide, &load(50, 600), now, ALLOWANCE), None);
+        let raised = approval(&wide, &load(51, 60), now, ALLOWANCE).unwrap();
         let wanted = IPayments::Approval { rateLimit: 101, ..wide.clone() };
         assert_eq!(raised, wanted);
-        let longer = approval(&wide, &load(1, 601), now).unwrap();
+        let longer = approval(&wide, &load(1, 601), now, ALLOWANCE).unwrap();
         assert_eq!(longer, IPayments::Approval { maxLock: 601, ..wide.clone() });
 
         let over = IPayments::Approval { expiry: later(0), ..wide.clone() };
-        let renewed = approval(&over, &load(1, 60), now).unwrap();
+        let renewed = approval(&over, &load(1, 60), now, ALLOWANCE).unwrap();
         assert_eq!((renewed.rateLimit, renewed.payLimit, renewed.maxLock), (51, 0, 60));
 
         let lowered = Load { before: (Rate(20), 60), ..load(10, 60) };
-        assert_eq!(approval(&wide, &lowered, now), None);
+        assert_eq!(approval(&wide, &lowered, now, ALLOWANCE), None);
     }
 }

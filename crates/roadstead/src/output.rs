@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use alloy::primitives::{Address, aliases::U40};
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use protocol::amount::{Rate, Token};
 use serde::Serialize;
 
@@ -31,16 +31,58 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
 
 /// A table that fits the terminal; without one, each row is a line.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let is_address = |cell: &String| cell.parse::<Address>().is_ok();
+    let whole: Vec<bool> = (0..header.len())
+        .map(|column| rows.first().and_then(|row| row.get(column)).is_some_and(is_address))
+        .collect();
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().copied())
         .add_rows(rows);
-    for column in table.column_iter_mut() {
+    for (column, whole) in table.column_iter_mut().zip(whole) {
         column.set_padding((0, 2));
+        // In parts an address is no use to anybody.
+        if whole {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A table whose columns in `spare` are left out, one after the other, as far as the terminal is too narrow for all.
+pub(crate) fn narrow_table(
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+    spare: &[usize],
+) -> String {
+    let width = Table::new().width().map_or(usize::MAX, usize::from);
+    fitting(header, rows.into_iter().collect(), spare, width)
+}
+
+fn fitting(header: &[&str], rows: Vec<Vec<String>>, spare: &[usize], width: usize) -> String {
+    let widths: Vec<usize> = header
+        .iter()
+        .enumerate()
+        .map(|(column, title)| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
+            cells.chain([*title]).map(|cell| cell.chars().count() + 2).max().unwrap_or_default()
+        })
+        .collect();
+    let mut kept: Vec<usize> = (0..header.len()).collect();
+    for out in spare {
+        let needed: usize = kept.iter().filter_map(|column| widths.get(*column)).sum();
+        if needed > width {
+            kept.retain(|column| column != out);
+        }
+    }
+    let header: Vec<&str> = kept.iter().filter_map(|column| header.get(*column).copied()).collect();
+    let rows = rows.iter().map(|row| {
+        kept.iter().map(|column| row.get(*column).cloned().unwrap_or_default()).collect()
+    });
+    table(&header, rows)
 }
 
 /// The two largest units of a time: `3d 4h`.
@@ -65,6 +107,16 @@ pub(crate) fn runway(funded_until: U40, now: u64) -> String {
     match funded_until.to::<u64>().checked_sub(now) {
         Some(0) | None => "dry".into(),
         Some(left) => format!("{} of runway", span(left)),
+    }
+}
+
+/// A time, seen from `now`: `in 3d 4h`, `2m ago`, or `never` for the end of time.
+pub(crate) fn moment(then: u64, now: u64) -> String {
+    match then.checked_sub(now) {
+        _ if then == U40::MAX.to::<u64>() => "never".into(),
+        Some(0) => "just now".into(),
+        Some(left) => format!("in {}", span(left)),
+        None => format!("{} ago", span(now - then)),
     }
 }
 
@@ -141,6 +193,15 @@ mod tests {
     }
 
     #[test]
+    fn moments_read_well() {
+        let check = |then: u64, shown: &str| assert_eq!(moment(then, 1_000), shown);
+        check(1_061, "in 1m 1s");
+        check(1_000, "just now");
+        check(940, "1m ago");
+        check(U40::MAX.to(), "never");
+    }
+
+    #[test]
     fn tables_are_plain_and_aligned() {
         let rows = [vec!["7".into(), "shop".into()], vec!["123".into(), "é".into()]];
         expect![[r#"
@@ -148,6 +209,24 @@ mod tests {
             7      shop
             123    é"#]]
         .assert_eq(&table(&["LEASE", "APP"], rows));
+    }
+
+    #[test]
+    fn a_narrow_table_leaves_columns_out_and_addresses_whole() {
+        let address = Address::repeat_byte(0xab).to_string();
+        let rows = || vec![vec![address.clone(), "eu".into(), "0.02/h".into(), "500.00".into()]];
+        let header = ["PROVIDER", "REGION", "CPU", "BOND"];
+        let check = |width: usize, wanted: &str| {
+            let text = fitting(&header, rows(), &[3, 2], width);
+            let first: Vec<_> =
+                text.lines().next().unwrap_or_default().split_whitespace().collect();
+            assert_eq!(first.join(" "), wanted, "{width}");
+            assert!(text.contains(&address), "{text}");
+        };
+        check(80, "PROVIDER REGION CPU BOND");
+        check(60, "PROVIDER REGION CPU");
+        check(52, "PROVIDER REGION");
+        check(10, "PROVIDER REGION");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use protocol::pod::{
 use seal::Secrets;
 use zeroize::Zeroizing;
 
-use crate::{images, output};
+use crate::{cli, images, output};
 
 /// What is looked for where no file is named, in the order in which Compose looks.
 const NAMES: [&str; 4] =
@@ -86,8 +86,17 @@ impl Here {
 }
 
 impl PodFile {
+    /// Reads the file that was chosen, with its profiles.
+    pub(crate) fn chosen(file: &cli::PodFile) -> anyhow::Result<Self> {
+        Self::read_with(file.file.as_deref(), &file.profiles)
+    }
+
     /// Reads `file`, or the one that is in the current folder.
     pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
+        Self::read_with(file, &[])
+    }
+
+    fn read_with(file: Option<&Path>, profiles: &[String]) -> anyhow::Result<Self> {
         let path = match file {
             Some(path) => path.to_owned(),
             None => {
@@ -96,9 +105,12 @@ impl PodFile {
                 })?
             }
         };
-        let environment = std::env::vars_os()
+        let mut environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        if !profiles.is_empty() {
+            environment.insert("COMPOSE_PROFILES".into(), profiles.join(","));
+        }
         Self::read_in(path, environment)
     }
 

@@ -83,6 +83,7 @@ impl fmt::Display for Step {
                 Phase::Running => "running",
                 Phase::Unhealthy => "running, but not healthy",
                 Phase::Paused => "paused, as the account is dry",
+                Phase::Held => "stopped at your wish",
                 Phase::Failed => "it could not be started",
                 Phase::Closed => "closed",
             }),

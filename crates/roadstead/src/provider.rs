@@ -20,7 +20,7 @@ use protocol::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::file::read;
+pub(crate) use self::file::{docker_host, read};
 use crate::{
     output,
     progress::{OnStderr, Progress, Step},
@@ -201,6 +201,8 @@ struct LeaseRow {
     owed: Units,
     coverage: Amount,
     funded_until: u64,
+    /// When this provider's notice runs out; nothing where none was given.
+    leaves_at: Option<u64>,
 }
 
 async fn status(provider: Option<Address>, settings: &Settings) -> anyhow::Result<()> {
@@ -231,6 +233,7 @@ async fn read_status(chain: &Chain, who: Address) -> anyhow::Result<Status> {
             owed: Units(lease.owed),
             coverage: Amount(lease.coverage),
             funded_until: lease.fundedUntil.to(),
+            leaves_at: Some(lease.lease.endsAt.to()).filter(|ends_at| *ends_at != 0),
         });
     }
     let owed = leases.iter().map(|row| row.owed.0).sum();
@@ -274,7 +277,10 @@ fn describe(status: &Status, token: &Token, now: u64) -> String {
         let rows = status.leases.iter().map(|row| {
             vec![
                 row.lease.to_string(),
-                row.state.to_string(),
+                match row.leaves_at {
+                    Some(then) => format!("{}, you leave {}", row.state, output::moment(then, now)),
+                    None => row.state.to_string(),
+                },
                 output::short(row.payer),
                 row.rate.per_hour(token),
                 row.owed.collectable().display(token),

@@ -122,7 +122,15 @@ pub(crate) async fn update(
         fund: amount(&session, fund)?,
         provider: None,
     };
+    money::require_afloat(&session, &options.account, view.account, options.fund).await?;
     let change = deploy::ask_change(&session, id, &ready, &options).await?;
+    let rate = change.offer.response.rate();
+    if deploy::pod_of(&session, id).await? == ready.pod.hash() && rate >= change.before {
+        let value = serde_json::json!({ "lease": id, "changed": false });
+        return output::show(settings.json, &value, || {
+            format!("lease {id} runs this pod already, and would cost no less; nothing was sent")
+        });
+    }
     let question = format!(
         "Change lease {id}, which costs {} now, for {}?",
         change.before.per_hour(&session.token),
@@ -147,7 +155,10 @@ pub(crate) async fn down(settings: &Settings, lease: &LeaseRef) -> anyhow::Resul
     let block = deploy::close(&session, id, CloseReason::PayerDone).await?;
     state.forget(id)?;
     output::show(settings.json, &serde_json::json!({ "lease": id, "block": block }), || {
-        format!("lease {id} is closed, in block {block}; nothing is paid for it from there on")
+        format!(
+            "lease {id} is closed, in block {block}; nothing is paid for it from there on\n\
+             `roadstead logs {id}` and `roadstead volume ls {id}` show what its provider still keeps"
+        )
     })
 }
 
@@ -200,8 +211,11 @@ async fn standing(
     })
 }
 
-async fn read(file: &cli::PodFile, progress: &OnStderr) -> anyhow::Result<(PodFile, Ready)> {
-    let file = PodFile::read(file.file.as_deref())?;
+pub(crate) async fn read(
+    file: &cli::PodFile,
+    progress: &OnStderr,
+) -> anyhow::Result<(PodFile, Ready)> {
+    let file = PodFile::chosen(file)?;
     let ready = file.ready().await?;
     for note in &ready.notes {
         progress.step(&Step::Note(note.clone()));
@@ -218,14 +232,14 @@ fn options(session: &Session, choice: &cli::Choice, fund: Option<&str>) -> anyho
     })
 }
 
-fn rate(
+pub(crate) fn rate(
     session: &Session,
     price: Option<&MaxPrice>,
 ) -> anyhow::Result<Option<protocol::amount::Rate>> {
     price.map(|price| price.rate(&session.token)).transpose().context("--max-price")
 }
 
-fn amount(session: &Session, text: Option<&str>) -> anyhow::Result<Option<Amount>> {
+pub(crate) fn amount(session: &Session, text: Option<&str>) -> anyhow::Result<Option<Amount>> {
     let parse = |text| Amount::parse(text, &session.token);
     text.map(parse).transpose().context("the amount cannot be read")
 }
@@ -243,7 +257,7 @@ async fn vacant(session: &Session, state: &State, app: &str) -> anyhow::Result<(
 }
 
 /// Fails early where nobody could be asked.
-fn may_spend(yes: bool) -> anyhow::Result<()> {
+pub(crate) fn may_spend(yes: bool) -> anyhow::Result<()> {
     ensure!(
         yes || std::io::stdin().is_terminal(),
         "there is no terminal to ask for consent at; say --yes, and --max-price to bound the price"
@@ -251,7 +265,7 @@ fn may_spend(yes: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn consent(yes: bool, question: &str) -> anyhow::Result<()> {
+pub(crate) fn consent(yes: bool, question: &str) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
@@ -266,7 +280,7 @@ fn consent(yes: bool, question: &str) -> anyhow::Result<()> {
 }
 
 /// Runs `work` until Ctrl-C, which ends it with `words`.
-async fn interruptible<T>(
+pub(crate) async fn interruptible<T>(
     work: impl Future<Output = anyhow::Result<T>>,
     words: &str,
 ) -> anyhow::Result<T> {

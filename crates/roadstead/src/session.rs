@@ -1,11 +1,16 @@
 //! A wallet on a chain: what every verb that signs works with.
 
-use alloy::{primitives::Address, signers::local::PrivateKeySigner};
-use chain::{
-    Chain, ReadError, Revert, SendError, Sender,
-    abi::{Erc20::Erc20Errors, Payments::PaymentsErrors},
+use alloy::{
+    primitives::Address,
+    rpc::types::TransactionReceipt,
+    signers::local::PrivateKeySigner,
+    sol_types::{SolCall, SolEvent},
 };
-use protocol::amount::{Amount, SCALE, Token};
+use anyhow::Context as _;
+use chain::{Chain, ReadError, SendError, Sender};
+use protocol::amount::{Amount, Rate, Token};
+
+use crate::progress::{Progress, Step};
 
 /// A wallet on a chain. One per key and process, since it counts the key's transactions.
 #[derive(Debug, Clone)]
@@ -38,39 +43,45 @@ impl Session {
         format!("{} {}", amount.display(&self.token), self.token.symbol)
     }
 
-    /// The failure of a transaction; one about money in whole tokens, where the contract counts in the smallest.
-    pub(crate) fn explain(&self, err: SendError) -> anyhow::Error {
-        let SendError::Refused(revert) = &err else { return err.into() };
-        // Rounded up: what is said to be needed has to be enough.
-        let tokens = |units: alloy::primitives::U256| {
-            let units = u128::try_from(units).unwrap_or(u128::MAX);
-            self.show(Amount(units.div_ceil(SCALE)))
-        };
-        let base = |amount| self.show(Amount(u128::try_from(amount).unwrap_or(u128::MAX)));
-        let words = match &**revert {
-            Revert::Payments(PaymentsErrors::Payments_Underfunded(e)) => format!(
-                "the account has {} to spend and {} are needed: fund it with `roadstead fund`",
-                tokens(e.available),
-                tokens(e.needed)
-            ),
-            Revert::Payments(PaymentsErrors::Payments_TopUpTooSmall(e)) => format!(
-                "the account ran dry, and a top-up has to restore what is locked for its leases: add {} more",
-                tokens(e.missing)
-            ),
-            Revert::Token(Erc20Errors::ERC20InsufficientBalance(e)) => format!(
-                "wallet {} has {} and {} are needed",
-                e.sender,
-                base(e.balance),
-                base(e.needed)
-            ),
-            Revert::Payments(_)
-            | Revert::Staking(_)
-            | Revert::Registry(_)
-            | Revert::Leases(_)
-            | Revert::Token(_)
-            | Revert::Words(_)
-            | Revert::Other(_) => return err.into(),
-        };
-        anyhow::Error::msg(words)
+    /// A rate with its token: `0.0125/h USD`.
+    pub(crate) fn show_rate(&self, rate: Rate) -> String {
+        format!("{} {}", rate.per_hour(&self.token), self.token.symbol)
     }
+
+    /// The failure of a transaction; what it says about money in whole tokens, where the contract counts in the smallest.
+    pub(crate) fn explain(&self, err: SendError) -> anyhow::Error {
+        match err {
+            SendError::Refused(revert) => anyhow::Error::msg(revert.told(&self.token).to_string()),
+            SendError::Reverted(hash, revert) => anyhow::anyhow!(
+                "transaction {hash} was mined and reverted: {}",
+                revert.told(&self.token)
+            ),
+            SendError::Stuck(_) | SendError::NoGas(_) | SendError::Rpc(_) | SendError::Sign(_) => {
+                err.into()
+            }
+        }
+    }
+
+    /// Sends a transaction, and says before what it does: `closes lease 7`.
+    pub(crate) async fn send<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+        what: &str,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<TransactionReceipt> {
+        progress.step(&Step::Sending(what.to_owned()));
+        self.sender.send(to, call).await.map_err(|err| self.explain(err))
+    }
+}
+
+/// The event that `contract` emitted in a transaction of ours.
+pub(crate) fn emitted<E: SolEvent>(
+    receipt: &TransactionReceipt,
+    contract: Address,
+) -> anyhow::Result<E> {
+    let logs = receipt.logs().iter().filter(|log| log.address() == contract);
+    let event = logs.filter_map(|log| log.log_decode::<E>().ok()).next();
+    let event = event.with_context(|| format!("the transaction emitted no {}", E::SIGNATURE))?;
+    Ok(event.inner.data)
 }

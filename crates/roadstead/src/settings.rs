@@ -41,6 +41,7 @@ struct File {
 impl Settings {
     /// Reads config.toml and puts it under what was typed or is in the environment.
     pub(crate) fn read(global: &Global) -> anyhow::Result<Self> {
+        let global = &said(global);
         let home = match &global.home {
             Some(home) => home.clone(),
             None => default_home(std::env::var_os("XDG_CONFIG_HOME"), std::env::home_dir())?,
@@ -109,6 +110,19 @@ impl Settings {
     }
 }
 
+/// What was said, without what is empty: a variable that is set to nothing counts as unset.
+fn said(global: &Global) -> Global {
+    let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+    Global {
+        json: global.json,
+        rpc: global.rpc.clone().filter(|url| !url.is_empty()),
+        deployment: path(&global.deployment),
+        wallet: path(&global.wallet),
+        passphrase_file: path(&global.passphrase_file),
+        home: path(&global.home),
+    }
+}
+
 fn default_home(
     config: Option<std::ffi::OsString>,
     home: Option<PathBuf>,
@@ -146,6 +160,23 @@ mod tests {
         let settings = read(&typed, file).unwrap();
         assert_eq!(settings.rpc, "http://typed");
         assert_eq!(settings.wallet, Path::new("/home/config/keys/a.json"));
+    }
+
+    #[test]
+    fn what_is_empty_is_not_said() {
+        let empty = Global {
+            json: true,
+            rpc: Some(String::new()),
+            deployment: Some("".into()),
+            wallet: Some("".into()),
+            passphrase_file: Some("".into()),
+            home: Some("".into()),
+        };
+        let said = said(&empty);
+        assert!(said.json && said.rpc.is_none() && said.deployment.is_none());
+        assert!(said.wallet.is_none() && said.passphrase_file.is_none() && said.home.is_none());
+        let typed = Global { home: Some("/h".into()), ..Global::default() };
+        assert_eq!(super::said(&typed).home, Some("/h".into()));
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ::provider::wire::{Info, LeaseStatus, LogStream, Phase};
@@ -22,13 +21,14 @@ use serde::Serialize;
 
 use crate::{
     account::AccountName,
-    cli::LeaseRef,
-    client::{Client, Endpoint},
+    cli::{self, LeaseRef},
+    client::Endpoint,
     deploy,
     market::{self, Offer},
     money::{self, Funds},
-    output::{causes, price, print, runway, short, show, span, table, tame},
+    output::{causes, moment, narrow_table, price, print, runway, short, show, span, table, tame},
     podfile::PodFile,
+    remote::{Remote, Since},
     session::Session,
     settings::Settings,
     state::State,
@@ -38,10 +38,13 @@ use crate::{
 /// How long a provider may take to say how a lease is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// For how many seconds after its close `ps` tells what became of a lease.
+const LATELY: u64 = 3_600;
+
 /// `roadstead check`.
 pub(crate) async fn check(
     settings: &Settings,
-    file: Option<&Path>,
+    file: &cli::PodFile,
     only: Option<Address>,
 ) -> anyhow::Result<()> {
     #[derive(Serialize)]
@@ -55,7 +58,7 @@ pub(crate) async fn check(
         notes: &'a [String],
         prices: Option<&'a [Priced]>,
     }
-    let file = PodFile::read(file)?;
+    let file = PodFile::chosen(file)?;
     let sketch = file.sketch()?;
     let (pod, notes, unresolved) = match file.pod().await {
         Ok((pod, notes)) => (Some(pod), notes, None),
@@ -234,7 +237,9 @@ pub(crate) async fn providers(settings: &Settings) -> anyhow::Result<()> {
                 state,
             ]
         });
-        table(&["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE", "FREE BOND", ""], rows)
+        let header = ["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE", "FREE BOND", ""];
+        // An address is no use in parts; what a narrow terminal has no room for is in --json.
+        narrow_table(&header, rows, &[5, 6, 4, 3, 2])
     })
 }
 
@@ -300,7 +305,10 @@ struct Listed {
     /// Units per second.
     rate: Rate,
     activated_at: u64,
-    ended_at: u64,
+    /// When its provider's notice runs out; nothing where none was given.
+    leaves_at: Option<u64>,
+    /// When it was closed; nothing while it is open.
+    ended_at: Option<u64>,
     funded_until: u64,
     close_reason: Option<CloseReason>,
     urls: Vec<String>,
@@ -325,13 +333,17 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
     openings.sort_by_key(|opening| opening.lease);
     let ids: Vec<u64> = openings.iter().map(|opening| opening.lease).collect();
     let views = chain.lease_views(&ids, None).await?;
+    let amended = chain.amended(&ids).await?;
     let leases: Vec<(&Opening, &LeaseView, LeaseState)> = openings
         .iter()
         .zip(&views)
         .map(|(opening, view)| anyhow::Ok((opening, view, view.lease.state.try_into()?)))
         .filter(|lease| {
             let open = |state| matches!(state, LeaseState::Pending | LeaseState::Active);
-            lease.as_ref().map_or(true, |(_, _, state)| all || open(*state))
+            // What was closed lately is told of, so that nobody looks for it in vain.
+            lease.as_ref().map_or(true, |(_, view, state)| {
+                all || open(*state) || view.lease.endsAt.to::<u64>() + LATELY >= head.timestamp
+            })
         })
         .collect::<anyhow::Result<_>>()?;
     let open = leases.iter().any(|(_, _, state)| *state != LeaseState::Closed);
@@ -351,7 +363,11 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
             LeaseState::None | LeaseState::Pending | LeaseState::Active => None,
         };
         let close_reason = close_reason.and_then(|(event, _block)| event.reason.try_into().ok());
-        let rate = if view.rate == 0 { opening.quote.rate } else { view.rate };
+        // A closed one has no rate any more: what it cost last.
+        let quote = amended.get(&opening.lease).unwrap_or(&opening.quote);
+        let rate = if view.rate == 0 { quote.rate } else { view.rate };
+        let ends_at = Some(view.lease.endsAt.to::<u64>()).filter(|ends_at| *ends_at != 0);
+        let closed = lease_state == LeaseState::Closed;
         anyhow::Ok(Listed {
             lease: opening.lease,
             app: state.app_of(opening.lease).map(str::to_owned),
@@ -364,7 +380,8 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
             slot: opening.slot,
             rate: Rate(rate),
             activated_at: view.lease.activatedAt.to(),
-            ended_at: view.lease.endsAt.to(),
+            leaves_at: ends_at.filter(|_| !closed),
+            ended_at: ends_at.filter(|_| closed),
             funded_until: view.fundedUntil.to(),
             close_reason,
             urls: status.map(|status| status.urls).unwrap_or_default(),
@@ -372,7 +389,15 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
     });
     let rows: Vec<Listed> = join_all(rows).await.into_iter().collect::<anyhow::Result<_>>()?;
     let asked = session.is_some();
-    show(settings.json, &rows, || ps_table(&rows, &token, head.timestamp, asked, all))
+    let (rows, lately): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| all || row.state != LeaseState::Closed);
+    show(settings.json, &rows, || {
+        let mut text = ps_table(&rows, &token, head.timestamp, asked, all);
+        for row in &lately {
+            text.push_str(&format!("\n{}", row.farewell(head.timestamp)));
+        }
+        text
+    })
 }
 
 /// What the provider of a lease says; nothing where it cannot be reached.
@@ -391,6 +416,16 @@ async fn status(session: &Session, provider: Address, lease: u64) -> Option<Leas
     }
 }
 
+impl Listed {
+    /// What became of a lease that was closed lately.
+    fn farewell(&self, now: u64) -> String {
+        let app = self.app.as_deref().map(|app| format!(" ({app})")).unwrap_or_default();
+        let reason = self.close_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let when = moment(self.ended_at.unwrap_or(now), now);
+        format!("lease {}{app} was closed {when}{reason}", self.lease)
+    }
+}
+
 fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) -> String {
     if rows.is_empty() {
         return match all {
@@ -406,6 +441,10 @@ fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) ->
             None if closed || !asked => row.state.to_string(),
             None => format!("{}, unreachable", row.state),
         };
+        let state = match row.leaves_at {
+            Some(then) => format!("{state}, its provider leaves {}", moment(then, now)),
+            None => state,
+        };
         let ago = |then: u64| match then {
             0 => "-".to_owned(),
             then => format!("{} ago", span(now.saturating_sub(then))),
@@ -420,7 +459,7 @@ fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) ->
             state,
             short(row.provider),
             row.rate.per_hour(token),
-            ago(if closed { row.ended_at } else { row.activated_at }),
+            ago(row.ended_at.unwrap_or(row.activated_at)),
             runs,
             row.message.clone().unwrap_or_else(|| {
                 row.urls.iter().map(|url| tame(url)).collect::<Vec<_>>().join(" ")
@@ -433,17 +472,18 @@ fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) ->
 /// `roadstead logs`.
 pub(crate) async fn logs(
     settings: &Settings,
-    session: &Session,
     lease: &LeaseRef,
     service: Option<&str>,
     follow: bool,
     tail: Option<u32>,
+    since: Option<&Since>,
 ) -> anyhow::Result<()> {
-    let id = State::read(&settings.home, session.chain().deployment())?.resolve(lease)?;
-    let view = deploy::own(session, id).await?;
-    let (client, _view): (Client, _) = deploy::provider_of(session, view.provider).await?;
-    let mut lines = client
-        .logs(id, service, follow, tail)
+    let since = since.map(|since| since.unix(SystemTime::now())).transpose()?;
+    let remote = Remote::find(settings, lease).await?;
+    let id = remote.lease;
+    let mut lines = remote
+        .client
+        .logs(id, service, follow, tail, since)
         .await
         .with_context(|| format!("the logs of lease {id} cannot be read"))?;
     while let Some(line) = lines.next().await? {
@@ -603,7 +643,8 @@ mod tests {
             slot: 0,
             rate: Rate(5_555_555_555),
             activated_at: 1_000,
-            ended_at: 0,
+            leaves_at: None,
+            ended_at: None,
             funded_until: 1_000 + 3 * 86_400 + 4 * 3_600,
             close_reason: None,
             urls: vec!["http://shop.localhost:8080".into()],
@@ -618,7 +659,7 @@ mod tests {
             Listed { phase: None, app: None, urls: Vec::new(), ..listed(8, LeaseState::Pending) },
             Listed {
                 phase: None,
-                ended_at: 1_030,
+                ended_at: Some(1_030),
                 close_reason: Some(CloseReason::PayerDone),
                 urls: Vec::new(),
                 ..listed(9, LeaseState::Closed)
@@ -631,5 +672,10 @@ mod tests {
             9      shop  closed                0xABaBaB…ABaB  0.02/h  30s ago  its payer is done with it"#]]
         .assert_eq(&ps_table(&rows, &token, 1_060, true, true));
         assert!(ps_table(&[], &token, 0, true, false).contains("--all"));
+        let leaving = Listed { leaves_at: Some(1_060 + 3_600), ..listed(7, LeaseState::Active) };
+        let text = ps_table(&[leaving], &token, 1_060, true, false);
+        assert!(text.contains("active, running, its provider leaves in 1h"), "{text}");
+        expect!["lease 9 (shop) was closed 30s ago: its payer is done with it"]
+            .assert_eq(&rows[2].farewell(1_060));
     }
 }

@@ -135,6 +135,9 @@ mod tests {
             staking: zero,
             registry: zero,
             leases: zero,
+            sla: Address::ZERO,
+            auction: Address::ZERO,
+            apps: Address::ZERO,
         }
     }
 

@@ -9,9 +9,9 @@ use std::{
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as EngineMount, MountType,
-    NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
-use protocol::pod::{AbsPath, Healthcheck, Label, Restart, Service, Test};
+use protocol::pod::{AbsPath, Attachment, Healthcheck, Label, Restart, Service, Test};
 
 /// What a container keeps of its output: three files of 10 MiB.
 const LOG_FILES: (&str, &str) = ("3", "10m");
@@ -21,16 +21,29 @@ const LOG_FILES: (&str, &str) = ("3", "10m");
 pub(super) struct Place<'a> {
     /// What the names of the pod's containers and volumes begin with.
     pub(super) prefix: &'a str,
-    pub(super) network: &'a str,
-    pub(super) ip: Ipv4Addr,
+    /// The first of its networks, by the engine's name; the others are connected afterwards. None at all where it has none.
+    pub(super) network: Option<(String, EndpointSettings)>,
     pub(super) dns: &'a [Ipv4Addr],
     pub(super) image: &'a str,
     /// The image's own entry point, which is kept where only its command is taken away.
     pub(super) image_entrypoint: &'a [String],
-    /// Where each secret's contents are on this machine.
-    pub(super) secrets: &'a BTreeMap<AbsPath, PathBuf>,
+    /// Where the contents of each secret and config are on this machine.
+    pub(super) files: &'a BTreeMap<AbsPath, PathBuf>,
     /// Ours; they win over the publisher's.
     pub(super) labels: HashMap<String, String>,
+}
+
+/// A service's place on a network.
+pub(super) fn endpoint(name: &Label, attachment: &Attachment, ip: Ipv4Addr) -> EndpointSettings {
+    let aliases = attachment.aliases.iter().map(ToString::to_string);
+    EndpointSettings {
+        aliases: Some([name.to_string()].into_iter().chain(aliases).collect()),
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(ip.to_string()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    }
 }
 
 /// The container of `service`: no capability, no way to get one, and no more than its limits.
@@ -38,14 +51,7 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
     let mut labels: HashMap<String, String> =
         service.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
     labels.extend(place.labels);
-    let endpoint = EndpointSettings {
-        aliases: Some(vec![name.to_string()]),
-        ipam_config: Some(EndpointIpamConfig {
-            ipv4_address: Some(place.ip.to_string()),
-            ..EndpointIpamConfig::default()
-        }),
-        ..EndpointSettings::default()
-    };
+    let network = place.network.as_ref().map_or("none", |(name, _)| name);
     let memory = signed(service.limits.memory.0);
     let host = HostConfig {
         memory: Some(memory),
@@ -59,10 +65,17 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         ipc_mode: Some("private".into()),
         readonly_rootfs: Some(service.read_only),
         init: Some(service.init),
-        mounts: Some(mounts(service, place.prefix, place.secrets)),
+        shm_size: service.shm_size.map(|size| signed(size.0)),
+        group_add: some(service.group_add.iter().map(ToString::to_string)),
+        extra_hosts: some(extra_hosts(service)),
+        sysctls: some(
+            service.sysctls.iter().map(|(name, value)| (name.to_string(), value.clone())),
+        ),
+        ulimits: some(ulimits(service)),
+        mounts: Some(mounts(service, place.prefix, place.files)),
         tmpfs: Some(tmpfs(service)),
         restart_policy: Some(restart(service.restart)),
-        network_mode: Some(place.network.to_owned()),
+        network_mode: Some(network.to_owned()),
         dns: Some(place.dns.iter().map(ToString::to_string).collect()),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".into()),
@@ -76,6 +89,9 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
     ContainerCreateBody {
         image: Some(place.image.to_owned()),
         hostname: Some(service.hostname.as_ref().unwrap_or(name).to_string()),
+        domainname: service.domainname.as_ref().map(ToString::to_string),
+        tty: Some(service.tty),
+        open_stdin: Some(service.stdin_open),
         user: service.user.as_ref().map(ToString::to_string),
         env: Some(service.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
         cmd: service.command.clone(),
@@ -86,9 +102,9 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         stop_timeout: service.stop_grace.map(i64::from),
         labels: Some(labels),
         host_config: Some(host),
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(place.network.to_owned(), endpoint)])),
-        }),
+        networking_config: place
+            .network
+            .map(|network| NetworkingConfig { endpoints_config: Some(HashMap::from([network])) }),
         ..ContainerCreateBody::default()
     }
 }
@@ -104,26 +120,45 @@ fn entrypoint(service: &Service, image: &[String]) -> Option<Vec<String>> {
     }
 }
 
-fn mounts(
-    service: &Service,
-    prefix: &str,
-    secrets: &BTreeMap<AbsPath, PathBuf>,
-) -> Vec<EngineMount> {
+/// `None` where there is nothing, so that the engine keeps its default.
+fn some<T, C: FromIterator<T>>(items: impl IntoIterator<Item = T>) -> Option<C> {
+    let mut items = items.into_iter().peekable();
+    items.peek().is_some().then_some(())?;
+    Some(items.collect())
+}
+
+fn extra_hosts(service: &Service) -> impl Iterator<Item = String> {
+    let hosts = service.extra_hosts.iter();
+    hosts.flat_map(|(host, addresses)| addresses.iter().map(move |ip| format!("{host}:{ip}")))
+}
+
+fn ulimits(service: &Service) -> impl Iterator<Item = ResourcesUlimits> {
+    service.ulimits.iter().map(|(name, limit)| ResourcesUlimits {
+        name: Some(name.to_string()),
+        soft: Some(limit.soft),
+        hard: Some(limit.hard),
+    })
+}
+
+fn mounts(service: &Service, prefix: &str, files: &BTreeMap<AbsPath, PathBuf>) -> Vec<EngineMount> {
     let volumes = service.volumes.iter().map(|(target, mount)| EngineMount {
         typ: Some(MountType::VOLUME),
         source: Some(volume(prefix, mount.source.as_str())),
         target: Some(target.to_string()),
         read_only: Some(mount.read_only),
+        volume_options: mount
+            .no_copy
+            .then(|| MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..EngineMount::default()
     });
-    let secrets = secrets.iter().map(|(target, file)| EngineMount {
+    let files = files.iter().map(|(target, file)| EngineMount {
         typ: Some(MountType::BIND),
         source: Some(file.display().to_string()),
         target: Some(target.to_string()),
         read_only: Some(true),
         ..EngineMount::default()
     });
-    volumes.chain(secrets).collect()
+    volumes.chain(files).collect()
 }
 
 fn tmpfs(service: &Service) -> HashMap<String, String> {
@@ -178,18 +213,23 @@ mod tests {
 
     fn create(service: serde_json::Value) -> ContainerCreateBody {
         let service: Service = serde_json::from_value(service).unwrap();
-        let secrets = BTreeMap::from([("/run/secrets/key".parse().unwrap(), "/mem/key".into())]);
+        let files = BTreeMap::from([("/run/secrets/key".parse().unwrap(), "/mem/key".into())]);
+        let name: Label = "web".parse().unwrap();
+        let attachments = service.attachments();
+        let networks = attachments.values().map(|attachment| {
+            let ip = Ipv4Addr::new(10, 213, 0, 2);
+            ("rs-1-ab".to_owned(), endpoint(&name, attachment, ip))
+        });
         let place = Place {
             prefix: "rs-1-ab",
-            network: "rs-1-ab",
-            ip: Ipv4Addr::new(10, 213, 0, 2),
+            network: networks.into_iter().next(),
             dns: &[Ipv4Addr::new(9, 9, 9, 9)],
             image: "sha256:aa",
             image_entrypoint: &["/entry".to_owned()],
-            secrets: &secrets,
+            files: &files,
             labels: HashMap::from([("roadstead.lease".into(), "1".into())]),
         };
-        container(&"web".parse().unwrap(), &service, place)
+        container(&name, &service, place)
     }
 
     fn service() -> serde_json::Value {
@@ -226,6 +266,46 @@ mod tests {
         check("command", &["serve"], None);
         check("entrypoint", &[], Some(vec![String::new()]));
         check("entrypoint", &["/other"], Some(vec!["/other".into()]));
+    }
+
+    #[test]
+    fn what_is_asked_for_reaches_the_engine() {
+        let mut service = service();
+        for (key, value) in [
+            ("domainname", serde_json::json!("example.org")),
+            ("extra_hosts", serde_json::json!({ "a": ["203.0.113.7", "2001:db8::1"] })),
+            ("group_add", serde_json::json!(["5", "audio"])),
+            ("networks", serde_json::json!({ "front": { "aliases": ["shop"] } })),
+            ("shm_size", serde_json::json!(8 << 20)),
+            ("sysctls", serde_json::json!({ "net.ipv4.tcp_syncookies": "1" })),
+            ("tty", serde_json::json!(true)),
+            ("ulimits", serde_json::json!({ "nofile": { "hard": 20, "soft": 10 } })),
+            ("volumes", serde_json::json!({ "/data": { "no_copy": true, "source": "data" } })),
+        ] {
+            service[key] = value;
+        }
+        let body = create(service);
+        assert_eq!((body.domainname.as_deref(), body.tty), (Some("example.org"), Some(true)));
+        let endpoints = body.networking_config.unwrap().endpoints_config.unwrap();
+        assert_eq!(endpoints["rs-1-ab"].aliases, Some(vec!["web".into(), "shop".into()]));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.extra_hosts, Some(vec!["a:203.0.113.7".into(), "a:2001:db8::1".into()]));
+        assert_eq!(host.group_add, Some(vec!["5".into(), "audio".into()]));
+        assert_eq!(host.shm_size, Some(8 << 20));
+        assert_eq!(host.sysctls.unwrap()["net.ipv4.tcp_syncookies"], "1");
+        let limit = &host.ulimits.unwrap()[0];
+        assert_eq!((limit.soft, limit.hard), (Some(10), Some(20)));
+        let volume = host.mounts.unwrap().remove(0);
+        assert_eq!(volume.volume_options.unwrap().no_copy, Some(true));
+    }
+
+    #[test]
+    fn a_service_without_networks_has_none() {
+        let mut service = service();
+        service["networks"] = serde_json::json!({});
+        let body = create(service);
+        assert_eq!(body.networking_config, None);
+        assert_eq!(body.host_config.unwrap().network_mode.as_deref(), Some("none"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Config, NetworkRange, Terms};
+use ::provider::config::{Config, Keep, NetworkRange, Terms};
 use anyhow::{Context as _, ensure};
 use protocol::{
     amount::{Amount, Rate, Token},
@@ -30,6 +30,8 @@ struct File {
     prices: Prices,
     #[serde(default)]
     terms: TermsTable,
+    #[serde(default)]
+    keep: KeepTable,
     #[serde(default)]
     engine: EngineTable,
     #[serde(default)]
@@ -72,12 +74,20 @@ struct TermsTable {
     max_coverage: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct KeepTable {
+    logs_days: Option<u32>,
+    volumes_days: Option<u32>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct EngineTable {
     networks: String,
     dns: Vec<Ipv4Addr>,
     pushed: String,
+    pid_file: PathBuf,
 }
 
 impl Default for EngineTable {
@@ -86,6 +96,7 @@ impl Default for EngineTable {
             networks: "10.213.0.0/16".into(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)],
             pushed: "20Gi".into(),
+            pid_file: "/var/run/docker.pid".into(),
         }
     }
 }
@@ -165,9 +176,12 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         prices,
         capacity,
         terms: terms(&file.terms, &amount)?,
+        keep: keep(&file.keep),
         pushed: file.engine.pushed.parse().context("engine.pushed")?,
         networks: networks(&file.engine.networks)?,
         dns: file.engine.dns,
+        docker: docker_host(),
+        engine_pid: file.engine.pid_file,
         confirmations: file.chain.confirmations,
         poll: Duration::from_millis(file.chain.poll_ms),
         collect_above: amount("chain.collect_above", &file.chain.collect_above)?,
@@ -213,6 +227,20 @@ fn terms(
     Ok(terms)
 }
 
+/// Where Docker listens, if the environment says so, as Docker's own programs take it.
+pub(crate) fn docker_host() -> Option<String> {
+    std::env::var_os("DOCKER_HOST")?.into_string().ok().filter(|host| !host.is_empty())
+}
+
+fn keep(table: &KeepTable) -> Keep {
+    let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+    let default = Keep::default();
+    Keep {
+        logs: table.logs_days.map_or(default.logs, days),
+        volumes: table.volumes_days.map_or(default.volumes, days),
+    }
+}
+
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
     let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
     match base.map(|base| base.octets()) {
@@ -234,6 +262,7 @@ mod tests {
         let config = parse(super::super::EXAMPLE, &token()).unwrap();
         assert_eq!(config.terms, Terms::default());
         assert_eq!(config.networks, NetworkRange::default());
+        assert_eq!(config.keep, Keep::default());
         assert_eq!(config.capacity.cpu, Cpu(2_000));
         // 0.01/h for a processor is 2,777,777,777 units per second.
         assert_eq!(config.prices.cpu, Rate(2_777_777));
@@ -257,6 +286,7 @@ mod tests {
         check("\"4Gi\"", "\"4 tons\"", &["capacity.memory", "4 tons"]);
         check("https://provider", "http://provider", &["endpoint", "HTTPS"]);
         check("{host}", "host", &["ingress_url"]);
+        check("logs_days = 7", "logs_days = -7", &["logs_days", "-7"]);
         check("10.213.0.0/16", "10.213.0.0/24", &["engine.networks", "10.213.0.0/24"]);
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);

@@ -1,0 +1,93 @@
+//! `roadstead claim`: whatever waits for this wallet in the contracts.
+
+use std::fmt;
+
+use alloy::primitives::U256;
+use chain::abi::{Auction, Sla, Staking};
+use protocol::amount::Amount;
+use serde::Serialize;
+
+use crate::{output, progress::OnStderr, publish::session, session::Session, settings::Settings};
+
+/// Where something may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Source {
+    /// From slashes of others.
+    Staking,
+    /// Bonds of challenges.
+    Sla,
+    /// Deposits of orders.
+    Auction,
+}
+
+impl Source {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Staking, Self::Sla, Self::Auction];
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Staking => "from slashes of others' bonds",
+            Self::Sla => "from challenges",
+            Self::Auction => "from deposits of orders",
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Claimed {
+    source: Source,
+    amount: Amount,
+}
+
+/// Claims what waits in `sources`.
+pub(crate) async fn run(settings: &Settings, sources: &[Source]) -> anyhow::Result<()> {
+    let session = session(settings).await?;
+    let mut claimed = Vec::new();
+    for source in sources {
+        let amount = claimable(&session, *source).await?;
+        if amount.0 > 0 {
+            claim(&session, *source, amount).await?;
+            claimed.push(Claimed { source: *source, amount });
+        }
+    }
+    output::show(settings.json, &claimed, || {
+        if claimed.is_empty() {
+            return format!("nothing waits to be claimed by {}", session.wallet());
+        }
+        let lines = claimed
+            .iter()
+            .map(|claimed| format!("{} {}", session.show(claimed.amount), claimed.source));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+async fn claimable(session: &Session, source: Source) -> anyhow::Result<Amount> {
+    let (chain, who) = (session.chain(), session.wallet());
+    let amount: U256 = match source {
+        Source::Staking => chain.staking().claimable(who).call().await?,
+        Source::Sla => chain.sla().claimable(who).call().await?,
+        Source::Auction => chain.auction().claimable(who).call().await?,
+    };
+    Ok(Amount(u128::try_from(amount).unwrap_or(u128::MAX)))
+}
+
+async fn claim(session: &Session, source: Source, amount: Amount) -> anyhow::Result<()> {
+    let (deployment, to) = (session.chain().deployment(), session.wallet());
+    let what = format!("takes {} {source}", session.show(amount));
+    let progress = OnStderr::new();
+    match source {
+        Source::Staking => {
+            session.send(deployment.staking, &Staking::claimCall { to }, &what, &progress).await?
+        }
+        Source::Sla => {
+            session.send(deployment.sla, &Sla::claimCall { to }, &what, &progress).await?
+        }
+        Source::Auction => {
+            session.send(deployment.auction, &Auction::claimCall { to }, &what, &progress).await?
+        }
+    };
+    Ok(())
+}
