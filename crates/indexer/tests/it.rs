@@ -1,0 +1,13 @@
+//! The indexer on a real chain and a real Postgres. Whatever happens on the way, in the end the database is equal, row by
+//! row, to one that is built from scratch, and what it says is what the contracts say.
+
+mod it {
+    mod anvil;
+    mod child;
+    mod compare;
+    mod history;
+    mod mirrors;
+    mod postgres;
+    mod proxy;
+    mod stories;
+}
