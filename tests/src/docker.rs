@@ -1,0 +1,197 @@
+//! What a Docker engine has of a provider's.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use alloy::primitives::Address;
+use anyhow::Context as _;
+use bollard::{
+    errors::Error as DockerError,
+    models::ContainerInspectResponse,
+    query_parameters::{
+        CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+        ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
+        RemoveVolumeOptions, TagImageOptionsBuilder,
+    },
+};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+
+use crate::site::Site;
+
+/// A Docker engine.
+#[derive(Debug, Clone)]
+pub struct Docker(pub(crate) bollard::Docker);
+
+/// A container, as far as stories look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Docker's word for its state.
+    pub state: String,
+    /// The lease that it belongs to.
+    pub lease: u64,
+    /// Its service.
+    pub service: String,
+    /// Its address.
+    pub ip: Option<Ipv4Addr>,
+}
+
+impl Container {
+    /// Its site on port 8080, past the provider.
+    ///
+    /// # Errors
+    /// When it has no address.
+    pub fn site(&self, host: &str) -> anyhow::Result<Site> {
+        let ip = self.ip.with_context(|| format!("{self:?} has no address"))?;
+        Site::new((ip, 8080).into(), host)
+    }
+}
+
+impl Docker {
+    /// The machine's engine, or the one at `host`, a URL as in `DOCKER_HOST`.
+    pub(crate) async fn connect(host: Option<&str>) -> anyhow::Result<Self> {
+        let docker = match host {
+            Some(host) => {
+                bollard::Docker::connect_with_socket(host, 120, bollard::API_DEFAULT_VERSION)?
+            }
+            None => bollard::Docker::connect_with_defaults()?,
+        };
+        Ok(Self(docker.negotiate_version().await.context("no Docker engine answers")?))
+    }
+
+    /// The containers of a provider, those that do not run included.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn containers(&self, provider: Address) -> anyhow::Result<Vec<Container>> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&of(provider)).build();
+        let mut containers = Vec::new();
+        for summary in self.0.list_containers(Some(options)).await? {
+            let labels = summary.labels.unwrap_or_default();
+            let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+            let networks = summary.network_settings.and_then(|settings| settings.networks);
+            containers.push(Container {
+                id: summary.id.unwrap_or_default(),
+                state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
+                lease: label("roadstead.lease").parse()?,
+                service: label("roadstead.service"),
+                ip: networks
+                    .and_then(|networks| networks.into_values().next()?.ip_address?.parse().ok()),
+            });
+        }
+        Ok(containers)
+    }
+
+    /// All that a container is.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn inspect(&self, id: &str) -> anyhow::Result<ContainerInspectResponse> {
+        Ok(self.0.inspect_container(id, None).await?)
+    }
+
+    /// The names of all containers, networks and volumes of a provider.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn left(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let containers = self.containers(provider).await?;
+        let mut left: Vec<String> =
+            containers.into_iter().map(|container| format!("container {}", container.id)).collect();
+        left.extend(
+            self.networks(provider).await?.into_iter().map(|name| format!("network {name}")),
+        );
+        left.extend(self.volumes(provider).await?.into_iter().map(|name| format!("volume {name}")));
+        Ok(left)
+    }
+
+    /// The names of a provider's networks.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn networks(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let options = ListNetworksOptionsBuilder::new().filters(&of(provider)).build();
+        let networks = self.0.list_networks(Some(options)).await?;
+        Ok(networks.into_iter().filter_map(|network| network.name).collect())
+    }
+
+    async fn volumes(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let options = ListVolumesOptionsBuilder::new().filters(&of(provider)).build();
+        let volumes = self.0.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
+        Ok(volumes.into_iter().map(|volume| volume.name).collect())
+    }
+
+    /// Removes everything of a provider's.
+    pub(crate) async fn clear(&self, provider: Address) -> anyhow::Result<()> {
+        for container in self.containers(provider).await? {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            gone(self.0.remove_container(&container.id, Some(options)).await)?;
+        }
+        for network in self.networks(provider).await? {
+            gone(self.0.remove_network(&network).await)?;
+        }
+        for volume in self.volumes(provider).await? {
+            gone(self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an image of a root file system and returns its id.
+    pub(crate) async fn import(&self, rootfs: Vec<u8>) -> anyhow::Result<String> {
+        let options = CreateImageOptionsBuilder::new().from_src("-").build();
+        let body = bollard::body_full(Bytes::from(rootfs));
+        let steps: Vec<_> =
+            self.0.create_image(Some(options), Some(body), None).try_collect().await?;
+        let id = steps.into_iter().filter_map(|step| step.status).next_back();
+        id.context("Docker gives the image no id")
+    }
+
+    /// The id of an image.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn image(&self, name: &str) -> anyhow::Result<String> {
+        let image = self.0.inspect_image(name).await;
+        let image = image.with_context(|| format!("image {name} is not there"))?;
+        image.id.context("Docker gives the image no id")
+    }
+
+    /// Gives an image a name.
+    pub(crate) async fn tag(&self, id: &str, repository: &str, tag: &str) -> anyhow::Result<()> {
+        let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        Ok(self.0.tag_image(id, Some(options)).await?)
+    }
+
+    /// Removes a name of an image, and the image with its last name.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or something uses the image.
+    pub async fn remove_image(&self, name: &str) -> anyhow::Result<()> {
+        match self.0.remove_image(name, None::<RemoveImageOptions>, None).await {
+            Err(err) if !is_missing(&err) => Err(err.into()),
+            _gone => Ok(()),
+        }
+    }
+
+    /// An image as `docker save` writes it.
+    pub(crate) async fn save(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let parts: Vec<Bytes> = self.0.export_image(name).try_collect().await?;
+        Ok(parts.concat())
+    }
+}
+
+fn of(provider: Address) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![format!("roadstead.provider={provider}")])])
+}
+
+fn is_missing(err: &DockerError) -> bool {
+    matches!(err, DockerError::DockerResponseServerError { status_code: 404, .. })
+}
+
+fn gone(result: Result<(), DockerError>) -> Result<(), DockerError> {
+    match result {
+        Err(err) if is_missing(&err) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,22 @@
+//! The market, end to end: each test is a story on a chain, a provider and a Docker engine that are real.
+
+#[path = "e2e/chain.rs"]
+mod chain;
+#[path = "e2e/deploy.rs"]
+mod deploy;
+#[path = "e2e/fence.rs"]
+mod fence;
+#[path = "e2e/images.rs"]
+mod images;
+#[path = "e2e/layers.rs"]
+mod layers;
+#[path = "e2e/market.rs"]
+mod market;
+#[path = "e2e/money.rs"]
+mod money;
+#[path = "e2e/operate.rs"]
+mod operate;
+#[path = "e2e/quotes.rs"]
+mod quotes;
+#[path = "e2e/restarts.rs"]
+mod restarts;

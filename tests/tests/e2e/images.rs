@@ -1,0 +1,117 @@
+//! Images: pushed layer by layer, or pulled by their digest; and an engine that restarts under them.
+
+use anyhow::ensure;
+use protocol::lease::{CloseReason, State};
+use tests::{ALLOWANCE, Registry, Setup, story, until};
+
+#[tokio::test]
+async fn a_pushed_image_is_sent_once() -> anyhow::Result<()> {
+    story(Setup { engine: true, ..Setup::default() }, async |stack| {
+        let image = stack.image("pushed").await?;
+        ensure!(stack.docker.image(&image.id).await.is_err(), "the provider has the image already");
+        let (one, two) =
+            (stack.probe("one", &image.name, "")?, stack.probe("two", &image.name, "")?);
+        let first = stack.publisher.run(&["deploy", one.path(), "--yes", "--fund", "5"]).await?;
+        first.json()?;
+        ensure!(first.err.contains("sending 1 of 1 layers of image"), "{}", first.err);
+        ensure!(first.err.contains("the provider unpacks image"), "{}", first.err);
+        ensure!(stack.docker.image(&image.id).await? == image.id, "it is another image there");
+        ensure!(stack.provider.site(&one.host)?.get("/").await? == "probe", "it does not answer");
+
+        let second = stack.publisher.run(&["deploy", two.path(), "--yes"]).await?;
+        second.json()?;
+        ensure!(!second.err.contains("layers of image"), "it was sent again: {}", second.err);
+        ensure!(stack.provider.site(&two.host)?.get("/").await? == "probe", "it does not answer");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_by_its_digest_and_no_other() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let image = stack.image("pulled").await?;
+        let (registry, here) = (Registry::start().await?, stack.machine().await?);
+        let digest = registry.add(&here, &image.name, "1.0").await?;
+        let name = registry.repository("probe");
+        stack.remove_later(&format!("{name}@{digest}"))?;
+        // From here on only the registry has it.
+        here.remove_image(&image.name).await?;
+        ensure!(here.image(&image.id).await.is_err(), "the engine still has the image");
+
+        // Another manifest than the one that was asked for, and none at all.
+        let wrong = format!("sha256:{}", "1".repeat(64));
+        registry.pretend(&wrong, &digest);
+        let pod = stack.probe("wrong", &format!("{name}@{wrong}"), "")?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes", "--fund", "5"]).await?;
+        said.refused(3, &["did not start and is closed", "is not what its digest says", &wrong])?;
+        let openings = stack.openings().await?;
+        stack.closed(openings[0].lease, CloseReason::ImageUnavailable).await?;
+        stack.nothing_is_left().await?;
+        let pod = stack.probe("none", &format!("{name}:2.0"), "")?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes"]).await?;
+        said.refused(1, &["services.web.image", "does not give its digest"])?;
+        ensure!(stack.openings().await?.len() == 1, "a lease was opened for no image");
+        stack.publisher.json(&["withdraw", "all"]).await?;
+        let held = stack.held(stack.publisher.address()).await?;
+        ensure!(held == ALLOWANCE, "{held} came back");
+
+        // By its tag, whose digest becomes part of the pod.
+        let pod = stack.probe("right", &format!("{name}:1.0"), "")?;
+        let deployed = stack.publisher.deploy(&pod).await?;
+        ensure!(stack.provider.site(&pod.host)?.get("/").await? == "probe", "it does not answer");
+        let container = stack.container(deployed.lease).await?;
+        let runs = stack.docker.inspect(&container.id).await?.image;
+        ensure!(runs.as_ref() == Some(&image.id), "it runs {runs:?} instead of {}", image.id);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn pods_come_back_with_their_engine() -> anyhow::Result<()> {
+    story(Setup { engine: true, ..Setup::default() }, async |stack| {
+        let image = stack.image("restarted").await?;
+        // One that its policy starts again, and one that only the provider knows to have been lost.
+        let more = format!(
+            "  once:\n    image: {}\n    command: [\"/probe\", \"serve\", \"9090\"]\n    ports: [\"9090\"]\n    \
+             stop_signal: SIGKILL\n    restart: \"no\"\n    \
+             deploy: {{ resources: {{ limits: {{ cpus: \"0.1\", memory: 32M }} }} }}",
+            image.name
+        );
+        let pod = stack.probe("restarted", &image.name, &more)?;
+        let lease = stack.publisher.deploy(&pod).await?.lease;
+        let guestbook = stack.guestbook()?;
+        let book = stack.publisher.deploy(&guestbook).await?.lease;
+        let (site, signed) = (stack.provider.site(&pod.host)?, stack.provider.site(&guestbook.host)?);
+        signed.sign("Ada", "before").await?;
+        let ids = async || {
+            let containers = stack.docker.containers(stack.provider.address()).await?;
+            let up = containers.into_iter().filter(|container| container.state == "running");
+            let mut ids: Vec<String> = up.map(|container| container.id).collect();
+            ids.sort();
+            anyhow::Ok(ids)
+        };
+        let before = ids().await?;
+        ensure!(before.len() == 3, "there are {before:?}");
+
+        let Some(engine) = &mut stack.engine else { anyhow::bail!("there is no engine") };
+        engine.down().await?;
+        ensure!(site.get("/").await.is_err(), "a pod answers without its engine");
+        let noticed = async || {
+            let log = stack.provider.log();
+            Ok(log.contains("nothing is changed until both can be read").then_some(()))
+        };
+        until("the provider notices", noticed).await?;
+        engine.up().await?;
+        until("all of them run", async || Ok((ids().await? == before).then_some(()))).await?;
+        until("it answers", async || Ok(Some(site.get("/").await?))).await?;
+        until("the book is there", async || Ok((signed.texts().await? == ["before"]).then_some(()))).await?;
+        for lease in [lease, book] {
+            ensure!(stack.state(lease).await? == State::Active, "lease {lease} is not active");
+            stack.publisher.down(lease).await?;
+        }
+        stack.nothing_is_left().await
+    })
+    .await
+}
