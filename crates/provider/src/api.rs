@@ -266,10 +266,10 @@ async fn quote(
 
 async fn has_blob(
     State(api): State<Arc<Api>>,
-    Wallet(_): Wallet,
+    Wallet(wallet): Wallet,
     Path(digest): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    match api.blobs.has(&Blobs::digest(&digest)?) {
+    match api.blobs.has(wallet, &Blobs::digest(&digest)?) {
         true => Ok(StatusCode::OK),
         false => Ok(StatusCode::NOT_FOUND),
     }
@@ -277,17 +277,17 @@ async fn has_blob(
 
 async fn put_blob(
     State(api): State<Arc<Api>>,
-    Wallet(_): Wallet,
+    Wallet(wallet): Wallet,
     Path(digest): Path<String>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    api.blobs.put(&Blobs::digest(&digest)?, body.into_data_stream()).await?;
+    api.blobs.put(wallet, &Blobs::digest(&digest)?, body.into_data_stream()).await?;
     Ok(StatusCode::CREATED)
 }
 
 async fn load_image(
     State(api): State<Arc<Api>>,
-    Wallet(_): Wallet,
+    Wallet(wallet): Wallet,
     Path(id): Path<String>,
     Json(parts): Json<ImageParts>,
 ) -> Result<StatusCode, Refusal> {
@@ -295,12 +295,10 @@ async fn load_image(
     if api.shared.engine.has_image(id.as_str()).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    let (blobs, layers, image) = (api.blobs.clone(), parts.layers.clone(), id.clone());
-    let archive = tokio::task::spawn_blocking(move || blobs.archive(&image, &layers)).await;
+    let (blobs, layers, image) = (api.blobs.clone(), parts.layers, id.clone());
+    let archive = tokio::task::spawn_blocking(move || blobs.archive(wallet, &image, &layers)).await;
     let archive = archive.map_err(ours)??;
     api.shared.engine.load(id.as_str(), archive).await?;
-    let layers = parts.layers.iter().filter_map(|layer| Blobs::digest(layer).ok());
-    api.blobs.remove(&[layers.collect(), vec![id]].concat());
     Ok(StatusCode::NO_CONTENT)
 }
 

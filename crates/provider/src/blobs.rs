@@ -1,7 +1,8 @@
 //! Blobs that publishers push: an image's configuration and its layers, each under the SHA-256 of its bytes.
 //!
 //! Any wallet that is signed in may push. The worst of them fills the store: its size is bounded, a blob that is
-//! not what its name says is refused while it arrives, and what no image took within an hour is removed.
+//! not what its name says is refused while it arrives, and what was used longest ago makes room. A blob is there for the
+//! wallet that pushed it alone: to know another one's digest is not to have what is in it.
 
 use std::{
     io::{self, Read},
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use alloy::primitives::Address;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use protocol::pod::Digest;
@@ -24,8 +26,11 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// The most layers of an image; overlay file systems take 128.
 const MAX_LAYERS: usize = 127;
 
-/// For how long a blob waits for its image.
-const BLOB_LIFE: Duration = Duration::from_secs(3_600);
+/// For how long a blob is kept that no image was made of: the next version of an image shares most of its layers.
+const BLOB_LIFE: Duration = Duration::from_secs(7 * 86_400);
+
+/// What the names of unfinished uploads begin with.
+const DRAFT: &str = "push-";
 
 /// A blob that was not stored, or parts that make no image.
 #[derive(Debug, thiserror::Error)]
@@ -67,24 +72,26 @@ impl Blobs {
         text.parse().map_err(|_err| BlobError::NotDigest(text.to_owned()))
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(hex_of(digest))
+    fn path(&self, wallet: Address, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{}-{}", hex::encode(wallet), hex_of(digest)))
     }
 
-    /// Whether the blob is here.
-    pub(crate) fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).exists()
+    /// Whether `wallet` has the blob here.
+    pub(crate) fn has(&self, wallet: Address, digest: &Digest) -> bool {
+        self.path(wallet, digest).exists()
     }
 
     /// Stores what `body` brings, if it is what `digest` says.
     pub(crate) async fn put(
         &self,
+        wallet: Address,
         digest: &Digest,
         mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
     ) -> Result<(), BlobError> {
+        self.make_room()?;
         let room = self.limit.saturating_sub(self.size()?).min(MAX_BLOB);
         let (file, path) =
-            tempfile::Builder::new().prefix("push-").tempfile_in(&self.dir)?.into_parts();
+            tempfile::Builder::new().prefix(DRAFT).tempfile_in(&self.dir)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
         let (mut hash, mut size) = (Sha256::new(), 0_u64);
         while let Some(chunk) = body.next().await {
@@ -102,17 +109,18 @@ impl Blobs {
         if got != wanted {
             return Err(BlobError::WrongDigest { got, wanted });
         }
-        path.persist(self.path(digest)).map_err(|err| err.error)?;
+        path.persist(self.path(wallet, digest)).map_err(|err| err.error)?;
         Ok(())
     }
 
     /// The image `id` out of its parts, as the docker-archive that an engine loads. Blocks.
     pub(crate) fn archive(
         &self,
+        wallet: Address,
         id: &Digest,
         layers: &[String],
     ) -> Result<std::fs::File, BlobError> {
-        let config = self.config(id)?;
+        let config = self.config(wallet, id)?;
         let parsed: ImageConfig = serde_json::from_slice(&config)
             .map_err(|err| BlobError::Config(id.to_string(), err.to_string()))?;
         let wanted = parsed.rootfs.diff_ids;
@@ -132,8 +140,7 @@ impl Blobs {
             let name = format!("{}/layer.tar", hex_of(&digest));
             // A layer may come twice in an image (empty ones do).
             if !names.contains(&name) {
-                let mut file = std::fs::File::open(self.path(&digest))
-                    .map_err(|_err| BlobError::Missing(layer.clone()))?;
+                let mut file = self.used(wallet, &digest)?;
                 tar.append_file(&name, &mut file)?;
             }
             names.push(name);
@@ -146,22 +153,45 @@ impl Blobs {
         Ok(file)
     }
 
-    fn config(&self, id: &Digest) -> Result<Vec<u8>, BlobError> {
-        let file = std::fs::File::open(self.path(id))
-            .map_err(|_err| BlobError::Missing(id.to_string()))?;
+    fn config(&self, wallet: Address, id: &Digest) -> Result<Vec<u8>, BlobError> {
         let mut config = Vec::new();
-        file.take(MAX_CONFIG).read_to_end(&mut config)?;
+        self.used(wallet, id)?.take(MAX_CONFIG).read_to_end(&mut config)?;
         Ok(config)
     }
 
-    /// Removes the parts of an image that was loaded.
-    pub(crate) fn remove(&self, parts: &[Digest]) {
-        for part in parts {
-            let _gone_already = std::fs::remove_file(self.path(part));
-        }
+    /// A blob, which is young again from now on.
+    fn used(&self, wallet: Address, digest: &Digest) -> Result<std::fs::File, BlobError> {
+        let missing = |_err| BlobError::Missing(digest.to_string());
+        let path = self.path(wallet, digest);
+        let file =
+            std::fs::OpenOptions::new().read(true).append(true).open(path).map_err(missing)?;
+        file.set_modified(SystemTime::now())?;
+        Ok(file)
     }
 
-    /// Removes blobs, and uploads that broke off, that have waited too long.
+    /// Removes what was used longest ago until half of the store is free.
+    fn make_room(&self) -> io::Result<()> {
+        let mut blobs = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
+                blobs.push((meta.modified()?, meta.len(), entry.path()));
+            }
+        }
+        blobs.sort();
+        let mut size = self.size()?;
+        for (_, length, path) in blobs {
+            if size <= self.limit / 2 {
+                break;
+            }
+            std::fs::remove_file(path)?;
+            size = size.saturating_sub(length);
+        }
+        Ok(())
+    }
+
+    /// Removes blobs, and uploads that broke off, that have not been used for too long.
     pub(crate) fn expire(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -199,4 +229,48 @@ fn append(tar: &mut tar::Builder<std::fs::File>, name: &str, data: &[u8]) -> io:
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     header.set_mtime(now.as_secs());
     tar.append_data(&mut header, name, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(blobs: &Blobs, wallet: Address, text: &str) -> Digest {
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(text)));
+        let digest = Blobs::digest(&digest).unwrap();
+        let body = futures::stream::iter([Ok(Bytes::from(text.to_owned()))]);
+        blobs.put(wallet, &digest, body).await.unwrap();
+        digest
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_its_wallets_alone_and_must_be_what_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 1_000).unwrap();
+        let (one, two) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let digest = put(&blobs, one, "layer").await;
+        assert!(blobs.has(one, &digest));
+        assert!(!blobs.has(two, &digest));
+        assert!(matches!(blobs.used(two, &digest), Err(BlobError::Missing(_))));
+        let other = futures::stream::iter([Ok(Bytes::from("another"))]);
+        let err = blobs.put(two, &digest, other).await.unwrap_err();
+        assert!(matches!(err, BlobError::WrongDigest { .. }), "{err}");
+        assert!(!blobs.has(two, &digest));
+    }
+
+    #[tokio::test]
+    async fn what_was_used_longest_ago_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 100).unwrap();
+        let wallet = Address::repeat_byte(1);
+        let old = put(&blobs, wallet, &"a".repeat(40)).await;
+        let young = put(&blobs, wallet, &"b".repeat(40)).await;
+        blobs.used(wallet, &old).unwrap();
+        let new = put(&blobs, wallet, &"c".repeat(40)).await;
+        assert!(blobs.has(wallet, &old) && blobs.has(wallet, &new));
+        assert!(!blobs.has(wallet, &young));
+        let large = futures::stream::iter([Ok(Bytes::from("d".repeat(200)))]);
+        let err = blobs.put(wallet, &old, large).await.unwrap_err();
+        assert!(matches!(err, BlobError::TooLarge(_)), "{err}");
+    }
 }
