@@ -7,6 +7,11 @@ const AIMS = [
   ["top up an account while its streams run", 54_000, "Payments", "deposit, a top-up while streams run"],
   ["open a lease (quote, slot, stream), without coverage", 200_000, "Leases", "open, without coverage"],
   ["the same with coverage", 200_000, "Leases", "open"],
+  ["activate a lease", 75_000, "Leases", "activate"],
+  ["bid, the first", 80_000, "Auction", "bid, the first"],
+  ["outbid another", 60_000, "Auction", "bid, outbidding another"],
+  ["award (which opens the lease)", 150_000, "Auction", "award"],
+  ["report of a committee, seven signatures", 150_000, "Sla", "report, a longer outage, seven signatures"],
 ];
 
 const here = (name) => new URL(name, import.meta.url);

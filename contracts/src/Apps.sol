@@ -46,6 +46,7 @@ contract Apps is IApps, Multicall {
     }
 
     /// @inheritdoc IApps
+    // slither-disable-next-line reentrancy-benign,reentrancy-events (Payments is our own and calls nobody back)
     function register(Registration calldata r) external returns (AppId id) {
         _requireLabel(r.name);
         if (bytes(r.uri).length > 256) revert Apps_Bad("uri");
@@ -54,9 +55,11 @@ contract Apps is IApps, Multicall {
         if (PAYMENTS.ownerOf(r.account) != msg.sender) revert Apps_NotOwner(AppId.wrap(0), msg.sender);
         bytes32 name = keccak256(bytes(r.name));
         AppId holder = _names[name];
+        uint96 lost = 0;
         if (AppId.unwrap(holder) != 0) {
             if (!_isLapsed(holder)) revert Apps_NameTaken(r.name, holder);
-            _apps[holder].name = 0;
+            lost = _apps[holder].rent;
+            (_apps[holder].name, _apps[holder].rent) = (0, 0);
             emit NameLost(holder, name);
         }
         id = AppId.wrap(++count);
@@ -70,6 +73,8 @@ contract Apps is IApps, Multicall {
         a.spec = r.spec;
         a.limits = r.limits;
         emit Registered(id, msg.sender, r.keeper, r);
+        // Nobody goes on paying for a name that is no longer its own.
+        _stop(lost);
         a.rent = _pay(id, a, NOBODY, RENT);
         if (r.fee != 0) a.fee = _pay(id, a, r.keeper, r.fee);
     }
@@ -114,6 +119,7 @@ contract Apps is IApps, Multicall {
     }
 
     /// @inheritdoc IApps
+    // slither-disable-next-line reentrancy-events (Leases is our own; the event names the lease that it made)
     function deploy(
         AppId id,
         uint16 replica,
@@ -168,6 +174,7 @@ contract Apps is IApps, Multicall {
     /// @dev Opens a stream of the app's: its number is the app's and how many there were.
     function _pay(AppId id, App storage a, address payee, uint128 rate) private returns (uint96 ref) {
         ref = uint96(AppId.unwrap(id)) << 32 | ++a.streams;
+        // slither-disable-next-line unused-return (the stream is named by the ref that was chosen)
         PAYMENTS.openStream(a.account, ref, payee, rate, STREAM_LOCK, true);
     }
 

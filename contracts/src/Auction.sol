@@ -20,6 +20,9 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
     /// @notice How often an order is opened again before it is given up.
     uint8 public constant MAX_REOPENED = 3;
 
+    /// @notice The shortest time to start that an order may give: less would be a trap for whoever wins.
+    uint24 public constant MIN_START_WITHIN = 30;
+
     /// @notice How many things an order may require.
     uint256 public constant MAX_REQUIREMENTS = 8;
 
@@ -60,6 +63,7 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         uint40 latest;
         uint32 duration;
         LeaseId lease;
+        uint128 maxRate;
         AccountId account;
         bytes32 hash;
         bytes32 requirements;
@@ -95,6 +99,8 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         if (!LEASES.isPayer(order.account, msg.sender)) revert Auction_NotPayer(order.account, msg.sender);
         if (!LEASES.isPayer(order.account, address(this))) revert Auction_NotAgent(order.account);
         if (order.maxRate == 0) revert Auction_BadOrder("maxRate");
+        if (order.slot > type(uint24).max) revert Auction_BadOrder("slot");
+        if (order.startWithin < MIN_START_WITHIN) revert Auction_BadOrder("startWithin");
         if (order.duration == 0 || order.duration > 30 days) revert Auction_BadOrder("duration");
         if (order.full != 0 && order.grace >= order.full) revert Auction_BadOrder("grace");
         if (order.requirements.length > MAX_REQUIREMENTS) revert Auction_BadOrder("requirements");
@@ -104,7 +110,7 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         o.state = State.Open;
         o.deadline = uint40(block.timestamp) + order.duration;
         o.latest = o.deadline + MAX_EXTENSION;
-        o.rate = order.maxRate;
+        (o.rate, o.maxRate) = (order.maxRate, order.maxRate);
         o.coverage = order.coverage;
         o.payer = msg.sender;
         o.duration = order.duration;
@@ -143,12 +149,14 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         emit Bid(id, msg.sender, rate, deadline, bids + 1);
 
         uint128 bound = _bound(o.coverage);
+        // slither-disable-next-line incorrect-equality (nothing to lock is exactly nothing)
         if (bound == 0) return;
         if (former != address(0)) STAKING.release(former, _ref(id, bids), 0);
         STAKING.lock(msg.sender, _ref(id, bids + 1), bound);
     }
 
     /// @inheritdoc IAuction
+    // slither-disable-next-line reentrancy-no-eth,reentrancy-events (Staking and Leases are our own and call nobody back)
     function award(OrderId id, Order calldata order) external returns (LeaseId lease) {
         OrderState storage o = _orders[id];
         if (o.state != State.Open) revert Auction_WrongState(id, o.state);
@@ -274,6 +282,7 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         o.reopened += 1;
         o.state = State.Open;
         o.leader = address(0);
+        o.rate = o.maxRate;
         o.lease = LeaseId.wrap(0);
         o.deadline = uint40(block.timestamp) + o.duration;
         o.latest = o.deadline + MAX_EXTENSION;
@@ -293,6 +302,7 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
 
     /// @dev Frees what a bid locked, less `penalty`, which the payer gets.
     function _free(address leader, uint96 ref, uint128 coverage, uint128 penalty, address payer) private {
+        // slither-disable-next-line incorrect-equality (as in bid)
         if (_bound(coverage) == 0) return;
         if (penalty != 0) STAKING.slash(leader, ref, penalty, payer, address(0), 0);
         STAKING.release(leader, ref, 0);
@@ -314,6 +324,7 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         for (uint256 i = 0; i < requirements.length; ++i) {
             Requirement calldata r = requirements[i];
             address auditor = r.auditor == address(0) ? msg.sender : r.auditor;
+            // slither-disable-next-line calls-loop (of at most eight, to our own contract)
             if (REGISTRY.vouchedUntil(msg.sender, auditor, r.attribute) < block.timestamp) {
                 revert Auction_Unfit(msg.sender, auditor, r.attribute);
             }

@@ -96,6 +96,7 @@ contract Leases is ILeases, EIP712 {
         );
         emit Opened(id, quote.provider, account, slot, startBy, msg.sender, quote);
 
+        // slither-disable-next-line unused-return (the stream is named by the lease)
         PAYMENTS.openStream(account, _ref(id), quote.provider, quote.rate, quote.lock, false);
         if (quote.coverage != 0) STAKING.lock(quote.provider, _ref(id), quote.coverage);
     }
@@ -148,6 +149,8 @@ contract Leases is ILeases, EIP712 {
         if (state != State.Pending && state != State.Active) revert Leases_WrongState(id, state);
         IPayments.StreamView memory s = PAYMENTS.stream(_stream(id));
         bool early = _authorizeClose(id, l, s, reason);
+        // A payer that ended the stream itself has no missed start to be paid for, and no outage from then on.
+        if (s.state == IPayments.StreamState.Closed) reason = CloseReason.StreamEnded;
 
         uint128 coverage = STAKING.lockOf(s.payee, address(this), _ref(id)).amount;
         // Rounded down: the payer is the one who takes out. It fits, being at most the coverage.
@@ -179,6 +182,7 @@ contract Leases is ILeases, EIP712 {
         if (l.state != State.Active) revert Leases_WrongState(id, l.state);
         IPayments.StreamView memory s = PAYMENTS.stream(_stream(id));
         _close(id, l, s, CloseReason.WentDark, 0);
+        // slither-disable-next-line unused-return (what goes back is in the event of Payments)
         if (s.state != IPayments.StreamState.Closed) PAYMENTS.cutStream(_stream(id), clock);
         STAKING.release(s.payee, _ref(id), uint40(block.timestamp) + CLAIM_WINDOW);
     }
@@ -213,8 +217,11 @@ contract Leases is ILeases, EIP712 {
     function leases(LeaseId[] calldata ids) external view returns (LeaseView[] memory views) {
         views = new LeaseView[](ids.length);
         for (uint256 i = 0; i < ids.length; ++i) {
+            // slither-disable-next-line calls-loop (a view, for as many as the caller asks)
             IPayments.StreamView memory s = PAYMENTS.stream(_stream(ids[i]));
+            // slither-disable-next-line calls-loop (as above)
             IPayments.AccountView memory a = PAYMENTS.account(s.account);
+            // slither-disable-next-line calls-loop (as above)
             uint128 coverage = STAKING.lockOf(s.payee, address(this), _ref(ids[i])).amount;
             views[i] = LeaseView(
                 _leases[ids[i]], s.account, a.owner, s.payee, s.rate, s.lock, s.owed, coverage, a.fundedUntil
@@ -278,6 +285,7 @@ contract Leases is ILeases, EIP712 {
         view
         returns (bool early)
     {
+        if (s.state == IPayments.StreamState.Closed) return false;
         if (reason == CloseReason.None) revert Leases_ReasonRefused(id, reason, msg.sender);
         if (reason <= CloseReason.PayerUnsatisfied) {
             _requirePayer(id, s.account);
@@ -288,7 +296,7 @@ contract Leases is ILeases, EIP712 {
             bool noticed = l.endsAt != 0 && block.timestamp >= l.endsAt;
             return l.state == State.Active && !noticed;
         }
-        bool holds;
+        bool holds = false;
         if (reason == CloseReason.StartMissed) {
             holds = l.state == State.Pending && block.timestamp > l.startBy;
         } else if (reason == CloseReason.AccountDry) {
@@ -297,8 +305,6 @@ contract Leases is ILeases, EIP712 {
             holds = l.state == State.Pending
                 ? block.timestamp > a.fundedUntil || a.free < a.lockup
                 : block.timestamp > uint256(a.fundedUntil) + s.lock;
-        } else if (reason == CloseReason.StreamEnded) {
-            holds = s.state == IPayments.StreamState.Closed;
         }
         if (!holds) revert Leases_ReasonRefused(id, reason, msg.sender);
     }

@@ -63,6 +63,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
+    // slither-disable-next-line reentrancy-benign (permit comes first by its nature; what it could call back is guarded)
     function depositWithPermit(
         address owner,
         bytes32 salt,
@@ -181,10 +182,13 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         Stream storage s = _streams[id];
         if (msg.sender != operatorOf(id)) revert Payments_NotParty(id, msg.sender);
         Account storage a = _accounts[s.account];
-        uint128 rate = s.state == StreamState.Running ? s.rate : 0;
+        uint256 rate = s.state == StreamState.Running ? s.rate : 0;
         _close(id, s, a);
-        if (clock < a.clock) back = rate * (a.clock - clock);
-        if (back > s.owed) back = s.owed;
+        // A rate that was raised since may say more than was accrued; it must not keep the stream from ending.
+        uint256 since = clock < a.clock ? rate * (a.clock - clock) : 0;
+        // It fits, being at most what is owed.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        back = since < s.owed ? uint128(since) : s.owed;
         s.owed -= back;
         a.free += back;
         emit StreamCut(id, back);
@@ -210,6 +214,7 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
+    // slither-disable-next-line divide-before-multiply (what is left of a base unit stays owed)
     function collect(StreamId[] calldata ids) external nonReentrant {
         for (uint256 i = 0; i < ids.length; ++i) {
             Stream storage s = _streams[ids[i]];
@@ -351,8 +356,11 @@ contract Payments is IPayments, Multicall, ReentrancyGuardTransient {
         if (a.rate == 0) a.settledAt = uint40(block.timestamp);
         uint128 rate = a.rate - oldRate + newRate;
         a.rate = rate;
-        // With nothing that runs, there is nothing to be dry for.
-        if (rate == 0) a.dry = false;
+        // With nothing that runs, there is nothing to be dry for; what was not paid for stays so.
+        if (rate == 0 && a.dry) {
+            a.dry = false;
+            a.resumedAt = uint40(block.timestamp);
+        }
     }
 
     /// @dev Brings `owed` up to `clock`, the account's.

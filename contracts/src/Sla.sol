@@ -55,6 +55,24 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     /// @notice See `Terms`.
     uint16 public immutable REWARD_BPS;
 
+    /// @dev A challenge as it is kept, in one word: an account is not funded for 136 years, and the time to answer is the
+    /// lease's when it was challenged, whatever is agreed on later.
+    struct Asked {
+        address challenger;
+        uint40 since;
+        uint32 clock;
+        uint24 response;
+    }
+
+    /// @dev A seat: who has it from which epoch on, and who had it before and since when. So a committee stays what it was
+    /// while seats change hands, and no seat stays vacant for others to be drawn in vain.
+    struct Seat {
+        address watcher;
+        uint40 from;
+        address former;
+        uint40 formerFrom;
+    }
+
     /// @dev What an epoch's committees are drawn from.
     struct Epoch {
         uint224 seed;
@@ -69,13 +87,14 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         uint8 members;
     }
 
-    mapping(LeaseId => Challenge) private _challenges;
+    mapping(LeaseId => Asked) private _challenges;
     mapping(LeaseId => Outage) private _outages;
     mapping(address => Watcher) private _watchers;
     mapping(uint40 epoch => Epoch) private _epochs;
     mapping(bytes32 report => Pot) private _pots;
-    address[] private _seats;
-    uint32[] private _vacant;
+    // slither-disable-next-line uninitialized-state (it is written through a storage pointer, in _sit)
+    mapping(uint32 number => Seat) private _seats;
+    uint32 private _seated;
     uint96 private _refs;
 
     /// @inheritdoc ISla
@@ -89,7 +108,7 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     constructor(ILeases leases, IPayments payments, IStaking staking, uint40 claimWindow, Terms memory terms)
         EIP712("Roadstead Sla", "1")
     {
-        if (terms.epoch == 0 || terms.watcherBond == 0) revert Sla_BadTerms();
+        if (terms.epoch == 0 || terms.watcherBond < 2) revert Sla_BadTerms();
         if (terms.rewardBps > staking.MAX_REWARD_BPS()) revert Sla_BadTerms();
         LEASES = leases;
         PAYMENTS = payments;
@@ -107,14 +126,15 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     /// @inheritdoc ISla
     function challenge(LeaseId id) external nonReentrant {
         ILeases.LeaseView memory v = _view(id);
-        if (v.lease.state != ILeases.State.Active || v.rate == 0) revert Sla_NotRunning(id);
+        bool runs = v.lease.state == ILeases.State.Active && v.rate != 0;
+        if (!runs || v.lease.response == 0) revert Sla_NotRunning(id);
         if (!LEASES.isPayer(v.account, msg.sender)) revert Sla_NotPayer(id, msg.sender);
         if (block.timestamp > v.fundedUntil) revert Sla_Dry(id);
-        Challenge storage c = _challenges[id];
+        Asked storage c = _challenges[id];
         uint40 from = c.challenger != address(0) ? type(uint40).max : c.since + CHALLENGE_PAUSE;
         if (c.since != 0 && block.timestamp < from) revert Sla_TooSoon(id, from);
         uint40 clock = PAYMENTS.account(v.account).clock;
-        _challenges[id] = Challenge(msg.sender, uint40(block.timestamp), clock);
+        _challenges[id] = Asked(msg.sender, uint40(block.timestamp), uint32(clock), v.lease.response);
         emit Challenged(id, msg.sender, uint40(block.timestamp) + v.lease.response, clock);
 
         uint256 before = TOKEN.balanceOf(address(this));
@@ -124,31 +144,31 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISla
-    function answer(LeaseId id) external nonReentrant {
-        Challenge storage c = _challenges[id];
+    function answer(LeaseId id) external {
+        Asked storage c = _challenges[id];
         if (c.challenger == address(0)) revert Sla_NoChallenge(id);
-        ILeases.LeaseView memory v = _view(id);
-        if (msg.sender != v.provider) revert Sla_NotProvider(id, msg.sender);
-        uint40 deadline = c.since + v.lease.response;
+        if (msg.sender != _view(id).provider) revert Sla_NotProvider(id, msg.sender);
+        uint40 deadline = c.since + c.response;
         if (block.timestamp > deadline) revert Sla_TooLate(id, deadline);
         c.challenger = address(0);
+        // It waits to be claimed, so that no token can keep a challenge from being answered.
+        claimable[msg.sender] += CHALLENGE_BOND;
         emit Answered(id, msg.sender, CHALLENGE_BOND);
-        TOKEN.safeTransfer(msg.sender, CHALLENGE_BOND);
     }
 
     /// @inheritdoc ISla
     function resolve(LeaseId id) external {
-        Challenge memory c = _challenges[id];
+        Asked memory c = _challenges[id];
         if (c.challenger == address(0)) revert Sla_NoChallenge(id);
         ILeases.LeaseView memory v = _view(id);
-        uint40 deadline = c.since + v.lease.response;
+        uint40 deadline = c.since + c.response;
         bool closed = v.lease.state == ILeases.State.Closed;
         // Who leaves after the time was over has not answered either, so leaving helps nobody.
         bool dark = !closed || v.lease.endsAt > deadline;
         if (dark && block.timestamp <= deadline) revert Sla_StillOpen(id, deadline);
         _challenges[id].challenger = address(0);
         uint128 compensation = dark && _claimable(v) ? v.coverage : 0;
-        // It waits to be claimed, so that no token can keep a challenge from being resolved.
+        // This waits as well.
         claimable[c.challenger] += CHALLENGE_BOND;
         emit Resolved(id, c.challenger, dark, compensation);
 
@@ -169,16 +189,8 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     function join() external {
         Watcher storage w = _watchers[msg.sender];
         if (w.seat != 0) revert Sla_HasSeat(msg.sender);
-        uint32 seat;
-        uint256 vacant = _vacant.length;
-        if (vacant == 0) {
-            _seats.push(msg.sender);
-            seat = uint32(_seats.length);
-        } else {
-            seat = _vacant[vacant - 1];
-            _vacant.pop();
-            _seats[seat - 1] = msg.sender;
-        }
+        uint32 seat = ++_seated;
+        _sit(seat, msg.sender);
         uint96 ref = ++_refs;
         _watchers[msg.sender] = Watcher(seat, _now(), ref);
         emit Joined(msg.sender, seat, _now(), ref);
@@ -194,9 +206,11 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     /// @inheritdoc ISla
     function openEpoch() external {
         uint40 epoch = _now();
-        if (_epochs[epoch].seats != 0 || _seats.length < COMMITTEE) revert Sla_NoCommittee(epoch);
+        if (_epochs[epoch].seats != 0 || _seated < COMMITTEE) revert Sla_NoCommittee(epoch);
+        // Where prevrandao is a constant, the last block's hash is what cannot be foreseen.
+        bytes32 seed = keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1)));
         // forge-lint: disable-next-line(unsafe-typecast)
-        Epoch memory e = Epoch(uint224(block.prevrandao), uint32(_seats.length));
+        Epoch memory e = Epoch(uint224(uint256(seed)), _seated);
         _epochs[epoch] = e;
         emit EpochOpened(epoch, bytes32(uint256(e.seed)), e.seats);
     }
@@ -207,9 +221,9 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     {
         uint8 signed = _verify(id, from, to, members, signatures);
         ILeases.LeaseView memory v = _view(id);
-        _requireWithin(id, v, from, to);
-        (Outage memory o, uint128 paid) = _merge(id, v, from, to);
-        uint128 rewarded = _setAside(id, from, to, paid, signed, members.length);
+        uint40 resumedAt = _requireWithin(id, v, from, to);
+        (Outage memory o, uint128 paid) = _merge(id, v, from, to, resumedAt);
+        uint128 rewarded = _setAside(id, o, from / EPOCH, paid, signed);
         emit Reported(id, from / EPOCH, o.from, to, o.due, rewarded, signed);
 
         if (paid != 0) LEASES.compensate(id, paid, address(this), rewarded);
@@ -226,8 +240,8 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         p.members &= ~uint8(1 << member);
         address watcher = committee(p.lease, p.epoch)[member];
         uint128 share = p.share;
-        // Who left its seat in the meantime left its share, too.
-        if (watcher == address(0)) watcher = NOBODY;
+        // A seat remembers two watchers: who waits until a third has it, or lied, has nothing.
+        if (watcher == address(0) || _watchers[watcher].ref == 0) watcher = NOBODY;
         emit Rewarded(id, watcher, share);
         if (STAKING.claimable(address(this)) != 0) STAKING.claim(address(this));
         TOKEN.safeTransfer(watcher, share);
@@ -248,6 +262,7 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         // One that has left is held to what it said for as long as its bond is locked.
         uint96 ref = _watchers[watcher].ref;
         if (_watchers[watcher].seat != 0) _vacate(watcher);
+        _watchers[watcher].ref = 0;
         uint128 bond = STAKING.lockOf(watcher, address(this), ref).amount;
         if (bond == 0) revert Sla_NoSeat(watcher);
         emit Equivocated(watcher, msg.sender, up.lease, bond);
@@ -258,7 +273,8 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
 
     /// @inheritdoc ISla
     function challengeOf(LeaseId id) external view returns (Challenge memory) {
-        return _challenges[id];
+        Asked memory c = _challenges[id];
+        return Challenge(c.challenger, c.since, c.clock);
     }
 
     /// @inheritdoc ISla
@@ -282,14 +298,32 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         if (e.seats == 0) return watchers;
         watchers = new address[](COMMITTEE);
         uint256[] memory drawn = new uint256[](COMMITTEE);
+        uint256 lot = uint256(keccak256(abi.encode(e.seed, epoch, id)));
         for (uint256 i = 0; i < COMMITTEE; ++i) {
-            uint256 seat = uint256(keccak256(abi.encode(e.seed, epoch, id, i))) % e.seats;
+            // 32 bits of the lot for each member.
+            uint256 seat = (lot >> (32 * i) & type(uint32).max) % e.seats;
             // There are at least as many seats as are drawn.
             while (_isDrawn(drawn, i, seat)) seat = (seat + 1) % e.seats;
             drawn[i] = seat;
-            address watcher = _seats[seat];
-            if (_watchers[watcher].since < epoch) watchers[i] = watcher;
+            // forge-lint: disable-next-line(unsafe-typecast)
+            watchers[i] = _sitter(uint32(seat) + 1, epoch);
         }
+    }
+
+    /// @dev Who had the seat when `epoch` began; zero if nobody had, or that is forgotten.
+    function _sitter(uint32 number, uint40 epoch) private view returns (address) {
+        Seat storage s = _seats[number];
+        if (epoch >= s.from) return s.watcher;
+        return epoch >= s.formerFrom ? s.former : address(0);
+    }
+
+    /// @dev Gives a seat to `watcher` from the next epoch on.
+    function _sit(uint32 number, address watcher) private {
+        Seat storage s = _seats[number];
+        uint40 next = _now() + 1;
+        // Who would have had it from the next epoch on never had it.
+        if (s.from != next) (s.former, s.formerFrom) = (s.watcher, s.from);
+        (s.watcher, s.from) = (watcher, next);
     }
 
     /// @dev Whether `seat` is among the first `count` that were drawn.
@@ -319,7 +353,8 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
             uint8 member = members[i];
             if (member < next || member >= COMMITTEE) revert Sla_BadMember(member);
             next = uint256(member) + 1;
-            if (watchers[member] == address(0)) revert Sla_BadMember(member);
+            // Who was found out has nothing at stake any more.
+            if (_watchers[watchers[member]].ref == 0) revert Sla_BadMember(member);
             _requireSigned(watchers[member], hash, signatures[i]);
             // forge-lint: disable-next-line(unsafe-typecast)
             signed |= uint8(1 << member);
@@ -327,13 +362,14 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
     }
 
     /// @dev Merges an outage into the lease's last one, or begins a new one; what is to be paid for it now.
-    function _merge(LeaseId id, ILeases.LeaseView memory v, uint40 from, uint40 to)
+    function _merge(LeaseId id, ILeases.LeaseView memory v, uint40 from, uint40 to, uint40 resumedAt)
         private
         returns (Outage memory o, uint128 paid)
     {
         o = _outages[id];
         if (to <= o.to || from < o.from) revert Sla_BadTimes(from, to);
-        if (from > o.to + MERGE_GAP) (o.from, o.due) = (from, 0);
+        // What lies before a time that was not paid for is another outage.
+        if (from > o.to + MERGE_GAP || o.from < resumedAt) (o.from, o.due) = (from, 0);
         o.to = to;
         // What is left and what was taken make the whole, whatever was taken before.
         uint128 due = Curve.due(v.coverage + o.total, o.to - o.from, v.lease.grace, v.lease.full);
@@ -344,31 +380,48 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         _outages[id] = o;
     }
 
-    /// @dev Sets the witnesses' reward aside, in even shares: rounded down, what remains is the payer's.
-    function _setAside(LeaseId id, uint40 from, uint40 to, uint128 paid, uint8 signed, uint256 witnesses)
+    /// @dev Sets the witnesses' reward aside, in even shares: rounded down, what remains is the payer's. The report's name is
+    /// made of what its event says; no two of a lease end in the same second.
+    // slither-disable-next-line divide-before-multiply (shares are even on purpose)
+    function _setAside(LeaseId id, Outage memory o, uint40 epoch, uint128 paid, uint8 signed)
         private
         returns (uint128)
     {
+        uint256 witnesses = 0;
+        for (uint8 left = signed; left != 0; left &= left - 1) {
+            ++witnesses;
+        }
         uint256 share = uint256(paid) * REWARD_BPS / 10_000 / witnesses;
         if (share == 0) return 0;
         // They fit, being parts of what is paid.
         // forge-lint: disable-next-line(unsafe-typecast)
-        _pots[keccak256(abi.encode(id, from, to))] = Pot(uint128(share), id, from / EPOCH, signed);
+        _pots[keccak256(abi.encode(id, o.from, o.to))] = Pot(uint128(share), id, epoch, signed);
         // forge-lint: disable-next-line(unsafe-typecast)
         return uint128(share * witnesses);
     }
 
-    /// @dev An outage counts where the lease ran and was paid for, in one epoch, and is over.
-    function _requireWithin(LeaseId id, ILeases.LeaseView memory v, uint40 from, uint40 to) private view {
-        if (from >= to || to > block.timestamp || from / EPOCH != (to - 1) / EPOCH) {
+    /// @dev An outage counts where the lease ran and was paid for, in one epoch, and is over, but not so long ago that who
+    /// signed may have left with its bond. Returns since when the account was funded without a gap.
+    function _requireWithin(LeaseId id, ILeases.LeaseView memory v, uint40 from, uint40 to)
+        private
+        view
+        returns (uint40 resumedAt)
+    {
+        if (
+            from >= to || to > block.timestamp || block.timestamp > to + CLAIM_WINDOW
+                || from / EPOCH != (to - 1) / EPOCH
+        ) {
             revert Sla_BadTimes(from, to);
         }
         if (v.lease.activatedAt == 0 || from < v.lease.activatedAt) revert Sla_NotRunning(id);
-        if (v.lease.state == ILeases.State.Closed) {
-            if (to > v.lease.endsAt || !_claimable(v)) revert Sla_NotRunning(id);
-        } else if (to > v.fundedUntil || from < PAYMENTS.resumedAt(v.account)) {
-            revert Sla_Dry(id);
-        }
+        // Whoever ends the stream behind the back of Leases does not say when, and is owed nothing.
+        bool runs = v.lease.state == ILeases.State.Closed
+            ? to <= v.lease.endsAt && v.lease.reason != ILeases.CloseReason.StreamEnded && _claimable(v)
+            : v.rate != 0;
+        if (!runs) revert Sla_NotRunning(id);
+        // Of a lease that is closed, too: a payer must not end it to have its account no longer dry.
+        resumedAt = PAYMENTS.resumedAt(v.account);
+        if (to > v.fundedUntil || from < resumedAt) revert Sla_Dry(id);
     }
 
     /// @dev Whether the lease's coverage can still be taken.
@@ -392,8 +445,14 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         if (seat == 0) revert Sla_NoSeat(watcher);
         ref = w.ref;
         w.seat = 0;
-        _seats[seat - 1] = address(0);
-        _vacant.push(seat);
+        uint32 last = _seated--;
+        if (seat != last) {
+            // Of a seat that is in use, the watcher is whoever took it last.
+            address moved = _seats[last].watcher;
+            _watchers[moved].seat = seat;
+            _sit(seat, moved);
+        }
+        _sit(last, address(0));
         emit Left(watcher, seat);
     }
 

@@ -109,6 +109,7 @@ contract Staking is IStaking, Multicall, ReentrancyGuardTransient {
 
     /// @inheritdoc IStaking
     function lower(address bonder, uint96 ref, uint128 amount) external {
+        if (amount == 0) revert Staking_Zero();
         Lock storage l = _locks[bonder][msg.sender][ref];
         if (l.releaseAt != 0) revert Staking_Released(bonder, ref, l.releaseAt);
         if (amount > l.amount) revert Staking_LowersTooMuch(bonder, ref, amount, l.amount);

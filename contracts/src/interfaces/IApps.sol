@@ -27,7 +27,7 @@ interface IApps {
     /// @param account The account that pays.
     /// @param slot The account's first slot that is the app's.
     /// @param streams How many streams it has had.
-    /// @param rent The reference of the stream that pays its name's rent.
+    /// @param rent The reference of the stream that pays its name's rent; zero once that is lost.
     /// @param fee The reference of the stream that pays its keeper; zero for none.
     /// @param name The hash of its name; zero once that is lost.
     /// @param spec The hash of what its keeper goes by.

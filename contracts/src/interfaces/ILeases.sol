@@ -17,7 +17,7 @@ interface ILeases {
     /// @param coverage What of the provider's bond backs the lease, in token base units.
     /// @param grace Seconds of outage that go without compensation.
     /// @param full Seconds of outage for which the whole coverage is due.
-    /// @param response Seconds in which the provider answers a challenge.
+    /// @param response Seconds in which the provider answers a challenge; zero: it cannot be challenged.
     /// @param notice Seconds of notice after which the provider may close without a penalty.
     /// @param startWithin Seconds after the opening in which the pod has to be started.
     /// @param expiry The last second at which the quote can be used, a Unix time.
@@ -194,7 +194,8 @@ interface ILeases {
 
     /// @notice Closes a lease: by the payer at any time; by the provider before it is active or after its notice,
     /// else at the price of part of its coverage; by anybody when the start was missed, the account has been dry
-    /// for longer than the lock or cannot start to pay, or the stream was ended in Payments.
+    /// for longer than the lock or cannot start to pay, or the stream was ended in Payments,
+    /// which is then the reason whatever is given.
     function close(LeaseId id, CloseReason reason) external;
 
     /// @notice Lets `agent` open, amend and close leases of an account of the caller's, or no longer.

@@ -149,10 +149,12 @@ interface IPayments {
     ) external returns (AccountId id);
 
     /// @notice Takes `amount` tokens out of the caller's account; never below its lockup.
+    // slither-disable-next-line shadowing-local (a name in an interface)
     function withdraw(AccountId account, address to, uint256 amount) external;
 
     /// @notice Says what `operator` may do with the caller's account, in place of what was said before. Streams
     /// that it has open stay; the owner may close them.
+    // slither-disable-next-line shadowing-local (a name in an interface)
     function approve(
         AccountId account,
         address operator,
@@ -166,6 +168,7 @@ interface IPayments {
     /// @param ref The caller's own number for it, never used before.
     /// @param start Whether it accrues from now on, or is reserved until `startStream`.
     /// @return id The stream: the caller's address and `ref`.
+    // slither-disable-next-line shadowing-local (a name in an interface)
     function openStream(AccountId account, uint96 ref, address payee, uint128 rate, uint32 lock, bool start)
         external
         returns (StreamId id);
@@ -186,6 +189,7 @@ interface IPayments {
     function cutStream(StreamId id, uint40 clock) external returns (uint128 back);
 
     /// @notice Pays `amount` tokens to `to` at once: by the owner, or by an operator within its approval.
+    // slither-disable-next-line shadowing-local (a name in an interface)
     function pay(AccountId account, address to, uint256 amount) external;
 
     /// @notice Sends what each stream owes to its payee; anybody may call. A payee to which the token cannot be sent
@@ -195,8 +199,8 @@ interface IPayments {
     /// @notice The account as of now.
     function account(AccountId id) external view returns (AccountView memory);
 
-    /// @notice When `id` was last topped up after it had run dry, a Unix time; zero if it never was. From then on it was
-    /// funded without a gap until `fundedUntil`.
+    /// @notice When `id` last stopped being dry, because it was topped up or nothing runs any more, a Unix time; zero if it
+    /// never was. From then on it was funded without a gap until `fundedUntil`.
     function resumedAt(AccountId id) external view returns (uint40);
 
     /// @notice Who owns `id`; zero if nobody does.

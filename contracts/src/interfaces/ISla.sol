@@ -10,7 +10,7 @@ import { LeaseId } from "../types/Ids.sol";
 interface ISla {
     /// @notice How outages are judged; fixed for good.
     /// @param challengeBond What a challenge costs when it is answered, in token base units.
-    /// @param challengePause Seconds after an answer in which the lease cannot be challenged again.
+    /// @param challengePause Seconds after a challenge in which the lease cannot be challenged again.
     /// @param watcherBond What a watcher has at stake, in token base units.
     /// @param epoch Seconds for which a committee stays the same.
     /// @param mergeGap Outages that lie at most so many seconds apart count as one, the gap included.
@@ -49,7 +49,7 @@ interface ISla {
     /// @notice A watcher.
     /// @param seat Its seat, from 1; zero if it has none.
     /// @param since The epoch in which it joined; it sits in committees from the next one on.
-    /// @param ref The reference of its bond's lock in Staking.
+    /// @param ref The reference of its bond's lock in Staking; zero once it lost that.
     struct Watcher {
         uint32 seat;
         uint40 since;
@@ -70,14 +70,15 @@ interface ISla {
 
     /// @notice A lease was challenged; its provider has until `deadline` to answer.
     event Challenged(LeaseId indexed lease, address indexed challenger, uint40 deadline, uint40 clock);
-    /// @notice The provider answered, and keeps the challenger's bond.
+    /// @notice The provider answered, and can claim the challenger's bond.
     event Answered(LeaseId indexed lease, address indexed provider, uint256 bond);
     /// @notice A challenge ended without an answer: `dark` says whether the lease had to be answered for. The challenger
     /// can claim its bond, and `compensation` was taken out of the coverage.
     event Resolved(LeaseId indexed lease, address indexed challenger, bool dark, uint256 compensation);
     /// @notice `watcher` took `seat`; its bond is locked under `ref`.
     event Joined(address indexed watcher, uint32 seat, uint40 epoch, uint96 ref);
-    /// @notice `watcher` left its seat, by itself or because it lied.
+    /// @notice `watcher` left its seat, by itself or because it lied. Whoever had the last seat has this one from the next
+    /// epoch on, and there is one less.
     event Left(address indexed watcher, uint32 seat);
     /// @notice An epoch has its committees.
     event EpochOpened(uint40 indexed epoch, bytes32 seed, uint32 seats);
@@ -98,7 +99,7 @@ interface ISla {
     /// Staking burns, is for `finder`.
     event Equivocated(address indexed watcher, address indexed finder, LeaseId indexed lease, uint256 amount);
 
-    /// @notice `amount` of bonds that `who` had back went to `to`.
+    /// @notice `amount` of challenges' bonds that were for `who` went to `to`.
     event Claimed(address indexed who, address indexed to, uint256 amount);
 
     /// @notice The parameters do not make sense.
@@ -143,7 +144,7 @@ interface ISla {
     /// @notice Challenges a lease to show that its provider is there: by its payer or an agent, who puts up a bond.
     function challenge(LeaseId lease) external;
 
-    /// @notice Answers a challenge and takes its bond; by the lease's provider, within the lease's response time.
+    /// @notice Answers a challenge, whose bond can then be claimed; by the lease's provider, within the lease's response time.
     function answer(LeaseId lease) external;
 
     /// @notice Ends a challenge that was not answered, once that is too late; anybody may call. The whole coverage that is
@@ -155,14 +156,15 @@ interface ISla {
     /// Staking (`setLocker`).
     function join() external;
 
-    /// @notice Gives the caller's seat up at once; its bond stays locked for as long as it can be held to what it said.
+    /// @notice Gives the caller's seat up from the next epoch on; its bond stays locked for as long as it can be held to
+    /// what it said.
     function leave() external;
 
     /// @notice Draws the seed of the running epoch's committees; anybody may, once.
     function openEpoch() external;
 
     /// @notice Reports an outage, with the signatures of a quorum of the committee of the lease and the epoch in which it
-    /// lies. An outage longer than an epoch is reported epoch by epoch.
+    /// lies. An outage longer than an epoch is reported epoch by epoch, and each within the claim window of its end.
     /// @param members Whose signatures follow: places in the committee, rising.
     /// @param signatures Of the statement that the pod was down from `from` to `to`.
     function report(
@@ -174,6 +176,8 @@ interface ISla {
     ) external;
 
     /// @notice Sends a witness its share of a report's reward; anybody may call.
+    /// @param report The hash of `abi.encode(lease, from, to)` as `Reported` has them.
+    // slither-disable-next-line shadowing-local (a name in an interface)
     function reward(bytes32 report, uint8 member) external;
 
     /// @notice Shows that `watcher` contradicted itself about a lease. It loses its seat and its bond.
@@ -185,7 +189,7 @@ interface ISla {
         bytes calldata downSignature
     ) external;
 
-    /// @notice Sends the bonds of challenges that the caller has back to `to`.
+    /// @notice Sends the bonds of challenges that the caller has back, or won by an answer, to `to`.
     function claim(address to) external;
 
     /// @notice What `who` may claim.
@@ -200,7 +204,8 @@ interface ISla {
     /// @notice A watcher.
     function watcherOf(address watcher) external view returns (Watcher memory);
 
-    /// @notice The committee of a lease in an epoch; a vacant or too new seat is zero. Empty where the epoch has none.
+    /// @notice The committee of a lease in an epoch: who had the drawn seats when it began, zero for nobody. Empty where the
+    /// epoch was not opened.
     function committee(LeaseId lease, uint40 epoch) external view returns (address[] memory);
 
     /// @notice The EIP-712 digest of a statement.

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { IApps } from "../../src/interfaces/IApps.sol";
+import { IAuction } from "../../src/interfaces/IAuction.sol";
 import { ILeases } from "../../src/interfaces/ILeases.sol";
-import { LeaseId, StreamId } from "../../src/types/Ids.sol";
+import { ISla } from "../../src/interfaces/ISla.sol";
+import { AppId, LeaseId, OrderId, StreamId } from "../../src/types/Ids.sol";
 import { Base } from "../Base.t.sol";
 
 /// @notice What each operation costs as a transaction of its own: the 21,000 and the calldata included, storage cold.
@@ -229,6 +232,191 @@ contract GasTest is Base {
         vm.prank(provider.addr);
         leases.cancelNonces(0, 0xff);
         _note("Leases", "cancelNonces");
+    }
+
+    // Sla -------------------------------------------------------------------------------------------------------------
+
+    function test_Challenge() public {
+        LeaseId id = _running(1);
+        token.mint(payer, 10e6);
+        vm.prank(payer);
+        token.approve(address(sla), type(uint256).max);
+        token.mint(address(sla), 1);
+        vm.prank(payer);
+        sla.challenge(id);
+        _note("Sla", "challenge");
+        vm.prank(provider.addr);
+        sla.answer(id);
+        _note("Sla", "answer");
+        vm.prank(provider.addr);
+        sla.claim(provider.addr);
+        _note("Sla", "claim");
+        skip(1 hours);
+        vm.prank(payer);
+        sla.challenge(id);
+        skip(1 hours);
+        sla.resolve(id);
+        _note("Sla", "resolve, dark");
+    }
+
+    function test_Report() public {
+        Account[9] memory watchers;
+        for (uint256 i = 0; i < 9; ++i) {
+            watchers[i] = makeAccount(string.concat("watcher ", vm.toString(i)));
+            _bond(watchers[i].addr, 200e6);
+            _allow(watchers[i].addr, address(sla));
+            vm.prank(watchers[i].addr);
+            sla.join();
+        }
+        _note("Sla", "join");
+        LeaseId id = _running(1);
+        vm.warp((block.timestamp / 1 hours + 1) * 1 hours);
+        sla.openEpoch();
+        _note("Sla", "openEpoch");
+        uint40 from = uint40(block.timestamp);
+        skip(30 minutes);
+        _report(watchers, id, from, from + 600, 5);
+        _note("Sla", "report, the first of a lease, five signatures");
+        _report(watchers, id, from, from + 900, 7);
+        _note("Sla", "report, a longer outage, seven signatures");
+        _report(watchers, id, from, from + 901, 5);
+        _note("Sla", "report, a longer outage, five signatures");
+        sla.reward(keccak256(abi.encode(id, from, from + 600)), 0);
+        _note("Sla", "reward, the first of several reports");
+        sla.reward(keccak256(abi.encode(id, from, from + 900)), 0);
+        _note("Sla", "reward");
+        ISla.Statement memory up = ISla.Statement(id, from, from + 600, true);
+        ISla.Statement memory down = ISla.Statement(id, from, from + 600, false);
+        sla.equivocated(watchers[2].addr, up, _state(watchers[2], up), down, _state(watchers[2], down));
+        _note("Sla", "equivocated");
+        vm.prank(watchers[3].addr);
+        sla.leave();
+        _note("Sla", "leave");
+    }
+
+    // Auction ---------------------------------------------------------------------------------------------------------
+
+    function test_Auction() public {
+        Account memory other = makeAccount("another provider");
+        address[2] memory bidders = [provider.addr, other.addr];
+        _bond(other.addr, BOND);
+        vm.prank(other.addr);
+        registry.list(_listing());
+        for (uint256 i = 0; i < 2; ++i) {
+            _allow(bidders[i], address(leases));
+            _allow(bidders[i], address(auction));
+            vm.prank(bidders[i]);
+            leases.setIssuer(address(auction), true);
+        }
+        _note("Leases", "setIssuer");
+        token.mint(payer, 10e6);
+        token.mint(address(auction), 1);
+        vm.startPrank(payer);
+        leases.setAgent(account, address(auction), true);
+        token.approve(address(auction), type(uint256).max);
+        IAuction.Order memory order = _order();
+        OrderId id = auction.place(order);
+        _note("Auction", "place");
+        vm.stopPrank();
+        IAuction.Requirement[] memory none = new IAuction.Requirement[](0);
+        vm.prank(provider.addr);
+        auction.bid(id, RATE, none);
+        _note("Auction", "bid, the first");
+        vm.prank(other.addr);
+        auction.bid(id, RATE / 2, none);
+        _note("Auction", "bid, outbidding another");
+        vm.prank(payer);
+        LeaseId lease = auction.award(id, order);
+        _note("Auction", "award");
+        vm.prank(other.addr);
+        leases.activate(lease);
+        auction.settle(id);
+        _note("Auction", "settle, started");
+        vm.prank(payer);
+        auction.claim(payer);
+        _note("Auction", "claim");
+        order.slot = 9;
+        vm.prank(payer);
+        id = auction.place(order);
+        vm.prank(provider.addr);
+        auction.bid(id, RATE, none);
+        vm.prank(payer);
+        lease = auction.award(id, order);
+        skip(1 hours);
+        leases.close(lease, ILeases.CloseReason.StartMissed);
+        auction.settle(id);
+        _note("Auction", "settle, a no-show");
+        vm.prank(payer);
+        auction.cancel(id);
+        _note("Auction", "cancel");
+    }
+
+    // Apps ------------------------------------------------------------------------------------------------------------
+
+    function test_Apps() public {
+        vm.startPrank(payer);
+        payments.approve(account, address(apps), type(uint128).max, 0, LOCK, type(uint40).max);
+        leases.setAgent(account, address(apps), true);
+        IApps.Registration memory r = IApps.Registration({
+            account: account,
+            slot: 10,
+            name: "guestbook",
+            spec: "spec",
+            uri: "https://publisher.example/app.yaml",
+            keeper: keeper,
+            fee: 50,
+            limits: IApps.Limits(5, LOCK, 2 * RATE, POD)
+        });
+        AppId app = apps.register(r);
+        _note("Apps", "register");
+        vm.stopPrank();
+        ILeases.Quote memory quote = _quote(1);
+        bytes memory signature = _sign(quote);
+        vm.prank(keeper);
+        LeaseId lease = apps.deploy(app, 1, quote, signature, new bytes32[](0));
+        _note("Apps", "deploy");
+        vm.prank(keeper);
+        apps.close(app, lease, ILeases.CloseReason.PayerMoved);
+        _note("Apps", "close");
+        vm.prank(payer);
+        apps.setKeeper(app, stranger, 60);
+        _note("Apps", "setKeeper");
+        vm.prank(payer);
+        apps.retire(app);
+        _note("Apps", "retire");
+    }
+
+    function _running(uint32 slot) private returns (LeaseId id) {
+        id = _open(_quote(slot), slot);
+        vm.prank(provider.addr);
+        leases.activate(id);
+    }
+
+    function _order() private view returns (IAuction.Order memory order) {
+        (order.account, order.slot, order.pod) = (account, 8, POD);
+        (order.maxRate, order.coverage, order.lock) = (2 * RATE, COVERAGE, LOCK);
+        (order.grace, order.full, order.response) = (1 minutes, 1 hours, 5 minutes);
+        (order.notice, order.startWithin, order.duration) = (1 days, 2 minutes, 10 minutes);
+        order.uri = "https://publisher.example/pod.yaml";
+    }
+
+    function _report(Account[9] memory watchers, LeaseId id, uint40 from, uint40 to, uint256 count) private {
+        address[] memory all = sla.committee(id, from / 1 hours);
+        uint8[] memory members = new uint8[](count);
+        bytes[] memory signatures = new bytes[](count);
+        for (uint8 i = 0; i < count; ++i) {
+            members[i] = i;
+            for (uint256 j = 0; j < 9; ++j) {
+                if (watchers[j].addr != all[i]) continue;
+                signatures[i] = _state(watchers[j], ISla.Statement(id, from, to, false));
+            }
+        }
+        sla.report(id, from, to, members, signatures);
+    }
+
+    function _state(Account memory watcher, ISla.Statement memory s) private view returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 t) = vm.sign(watcher.key, sla.digest(s));
+        return abi.encodePacked(r, t, v);
     }
 
     function _note(string memory group, string memory operation) private {

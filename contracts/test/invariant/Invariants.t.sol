@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Apps } from "../../src/Apps.sol";
+import { Auction } from "../../src/Auction.sol";
 import { Leases } from "../../src/Leases.sol";
 import { Payments } from "../../src/Payments.sol";
 import { Registry } from "../../src/Registry.sol";
+import { Sla } from "../../src/Sla.sol";
 import { Staking } from "../../src/Staking.sol";
+import { IApps } from "../../src/interfaces/IApps.sol";
+import { IAuction } from "../../src/interfaces/IAuction.sol";
 import { IPayments } from "../../src/interfaces/IPayments.sol";
 import { IRegistry } from "../../src/interfaces/IRegistry.sol";
+import { ISla } from "../../src/interfaces/ISla.sol";
 import { IStaking } from "../../src/interfaces/IStaking.sol";
-import { AccountId, LeaseId, StreamId, operatorOf } from "../../src/types/Ids.sol";
+import { AccountId, AppId, LeaseId, OrderId, StreamId, operatorOf } from "../../src/types/Ids.sol";
 import { Market } from "./Market.sol";
 import { Model } from "./Model.sol";
 import { IERC20 } from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import { Test } from "forge-std/Test.sol";
 
-/// @notice What holds whatever is done, in whatever order.
+/// @notice What holds whatever is done, in whatever order, over all seven contracts together. The properties are checked in
+/// one campaign, so that all of them see the same long runs: every so many calls (`check_interval` in foundry.toml), and at
+/// the end of each run.
 abstract contract Invariants is Test {
     uint256 private constant SCALE = 1e9;
 
@@ -25,11 +33,15 @@ abstract contract Invariants is Test {
     Staking private _staking;
     Registry private _registry;
     Leases private _leases;
+    Sla private _sla;
+    Auction private _auction;
+    Apps private _apps;
 
     constructor(bool hostile) {
         _market = new Market(hostile);
         _model = _market.model();
         (_token, _payments, _staking, _registry, _leases) = _market.contracts();
+        (_sla, _auction, _apps) = _market.others();
     }
 
     function setUp() public {
@@ -39,10 +51,26 @@ abstract contract Invariants is Test {
         excludeSelector(FuzzSelector(address(_market), none));
     }
 
+    function invariant_EveryProperty() public {
+        check_Solvency();
+        check_AccrualIsExactAndAdditive();
+        check_NobodyCollectsAboveRateTimesFundedTime();
+        check_WithdrawNeverBreaksALockup();
+        check_OperatorsStayWithinApprovals();
+        check_LockedIsAtMostBonded();
+        check_SlashPaysThePayerWithinTheCoverage();
+        check_SlotHoldsAtMostOneOpenLease();
+        check_QuoteOpensAtMostOneLease();
+        check_AwardIsNeverAboveTheCap();
+        check_OutagesCostAtMostTheCoverage();
+        check_KeepersStayWithinLimits();
+        check_EventsRebuildAllState();
+    }
+
     /// @notice Solvency: what Payments holds is what the accounts have free plus what the streams are owed, and what
     /// Staking holds is what is bonded, unbonding, claimable and burned. To the unit: what rounding leaves behind stays
     /// on the books of the account or the stream that it was left by.
-    function invariant_Solvency() public view {
+    function check_Solvency() public view {
         uint256 units;
         AccountId[] memory ids = _market.accountIds();
         for (uint256 i = 0; i < ids.length; ++i) {
@@ -55,21 +83,68 @@ abstract contract Invariants is Test {
         assertEq(held * SCALE, units, "Payments holds what it owes");
 
         uint256 owed = _staking.burned();
-        for (uint256 i = 0; i < 2; ++i) {
-            IStaking.Bond memory b = _staking.bondOf(_market.providers()[i].addr);
-            owed += b.bonded + b.unbonding;
-        }
         address[] memory people = _market.people();
         for (uint256 i = 0; i < people.length; ++i) {
-            owed += _staking.claimable(people[i]);
+            IStaking.Bond memory b = _staking.bondOf(people[i]);
+            owed += b.bonded + b.unbonding + _staking.claimable(people[i]);
         }
+        owed += _staking.claimable(address(_sla));
         held = _token.balanceOf(address(_staking)) - _market.strayStaking();
         assertEq(held, owed, "Staking holds what it owes");
+        _checkBondsAndDeposits(people);
+    }
+
+    /// @dev Sla holds the bonds of challenges and what witnesses have not fetched, Auction the deposits of orders.
+    function _checkBondsAndDeposits(address[] memory people) private view {
+        uint256 owed;
+        for (uint256 id = 1; id <= _model.leaseCount(); ++id) {
+            address challenger = _sla.challengeOf(LeaseId.wrap(uint64(id))).challenger;
+            if (challenger != address(0)) owed += _sla.CHALLENGE_BOND();
+        }
+        for (uint256 i = 0; i < people.length; ++i) {
+            owed += _sla.claimable(people[i]);
+        }
+        // What witnesses have is here, or in Staking until the first of them fetches it.
+        uint256 held = _token.balanceOf(address(_sla)) + _staking.claimable(address(_sla));
+        assertEq(held, owed + _market.unfetched(), "Sla holds what it owes");
+        owed = 0;
+        for (uint256 id = 1; id <= _model.orderCount(); ++id) {
+            if (_model.orderOf(id).view_.state != IAuction.State.Over) owed += _auction.DEPOSIT();
+        }
+        for (uint256 i = 0; i < people.length; ++i) {
+            owed += _auction.claimable(people[i]);
+        }
+        assertEq(_token.balanceOf(address(_auction)), owed, "Auction holds what it owes");
+    }
+
+    /// @notice An award is never above the order's cap, nor made by whoever may not make it.
+    function check_AwardIsNeverAboveTheCap() public view {
+        assertEq(_market.dearAwards(), 0, "no dearer than asked for");
+        for (uint256 id = 1; id <= _model.orderCount(); ++id) {
+            Model.Order memory o = _model.orderOf(id);
+            assertLe(o.view_.rate, o.maxRate, "a leader is below the cap");
+        }
+    }
+
+    /// @notice What outages cost in all is never more than the coverage, and only counts while the lease ran and was paid
+    /// for.
+    function check_OutagesCostAtMostTheCoverage() public view {
+        assertEq(_market.wrongReports(), 0, "no report outside of what was paid for");
+        for (uint256 id = 1; id <= _model.leaseCount(); ++id) {
+            ISla.Outage memory o = _sla.outageOf(LeaseId.wrap(uint64(id)));
+            assertLe(o.due, o.total, "one outage is part of all");
+            assertLe(o.total, _model.leaseOf(id).coverage, "within the coverage");
+        }
+    }
+
+    /// @notice A keeper does nothing outside of what the owner allowed.
+    function check_KeepersStayWithinLimits() public view {
+        assertEq(_market.beyondLimits(), 0);
     }
 
     /// @notice Accrual is exact and additive: of what was deposited into an account, each unit is free, left, was
     /// collected, or is owed.
-    function invariant_AccrualIsExactAndAdditive() public view {
+    function check_AccrualIsExactAndAdditive() public view {
         AccountId[] memory ids = _market.accountIds();
         for (uint256 i = 0; i < ids.length; ++i) {
             Model.Account memory a = _model.accountOf(ids[i]);
@@ -84,7 +159,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice Nobody collects above rate × funded time, and nobody gets less.
-    function invariant_NobodyCollectsAboveRateTimesFundedTime() public view {
+    function check_NobodyCollectsAboveRateTimesFundedTime() public view {
         for (uint256 i = 0; i < _model.streamCount(); ++i) {
             StreamId id = _model.streamIds(i);
             uint256 got = _model.streamOf(id).collected + _payments.stream(id).owed;
@@ -93,7 +168,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice A withdrawal or a payment never breaks a lockup, and a lockup is the sum of its streams'.
-    function invariant_WithdrawNeverBreaksALockup() public view {
+    function check_WithdrawNeverBreaksALockup() public view {
         assertEq(_market.brokenLockups(), 0);
         AccountId[] memory ids = _market.accountIds();
         for (uint256 i = 0; i < ids.length; ++i) {
@@ -113,9 +188,9 @@ abstract contract Invariants is Test {
 
     /// @notice Operators stay within approvals: the rate in use is that of their open streams, to the unit, and what
     /// they paid is within what they were given.
-    function invariant_OperatorsStayWithinApprovals() public view {
+    function check_OperatorsStayWithinApprovals() public view {
         AccountId[] memory ids = _market.accountIds();
-        address[3] memory operators = _market.operators();
+        address[4] memory operators = _market.operators();
         for (uint256 i = 0; i < ids.length; ++i) {
             for (uint256 k = 0; k < operators.length; ++k) {
                 uint256 used;
@@ -133,7 +208,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice Locked ≤ bonded, and what is locked is the sum of the locks.
-    function invariant_LockedIsAtMostBonded() public view {
+    function check_LockedIsAtMostBonded() public view {
         Model.LockKey[] memory keys = _model.locks();
         for (uint256 i = 0; i < 2; ++i) {
             address bonder = _market.providers()[i].addr;
@@ -149,7 +224,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice A slash pays the lease's payer and never exceeds that lease's coverage.
-    function invariant_SlashPaysThePayerWithinTheCoverage() public view {
+    function check_SlashPaysThePayerWithinTheCoverage() public view {
         assertEq(_model.astray(), 0, "paid to the payer");
         for (uint256 id = 1; id <= _model.leaseCount(); ++id) {
             Model.Lease memory l = _model.leaseOf(id);
@@ -158,7 +233,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice A slot holds at most one open lease.
-    function invariant_SlotHoldsAtMostOneOpenLease() public view {
+    function check_SlotHoldsAtMostOneOpenLease() public view {
         AccountId[] memory ids = _market.accountIds();
         for (uint256 i = 0; i < ids.length; ++i) {
             for (uint32 slot = 0; slot < 3; ++slot) {
@@ -170,7 +245,7 @@ abstract contract Invariants is Test {
     }
 
     /// @notice A quote opens at most one lease.
-    function invariant_QuoteOpensAtMostOneLease() public view {
+    function check_QuoteOpensAtMostOneLease() public view {
         for (uint256 i = 0; i < 2; ++i) {
             address provider = _market.providers()[i].addr;
             for (uint256 nonce = 0; nonce <= _market.lastNonce(); ++nonce) {
@@ -182,17 +257,20 @@ abstract contract Invariants is Test {
     }
 
     /// @notice Every state change emits exactly one event, and the events alone rebuild all state.
-    function invariant_EventsRebuildAllState() public {
+    function check_EventsRebuildAllState() public {
         assertEq(_market.wrongEvents(), 0, "one event for each change");
         assertEq(_model.unknown(), 0, "of the kinds that are documented");
         _compareAccounts();
         _compareStreams();
         _compareStaking();
         _compareProvidersAndLeases();
+        _compareJudged();
+        _compareOrdersAndApps();
     }
 
     /// @notice A run in which nothing was done has shown nothing.
-    function afterInvariant() public view {
+    function afterInvariant() public {
+        invariant_EveryProperty();
         assertGt(_market.doneInAll(), 10, "the handlers do something");
         assertGt(_market.done("pass"), 0, "time passes");
         assertGt(_market.done("refused"), 0, "somebody tries what is forbidden");
@@ -200,7 +278,7 @@ abstract contract Invariants is Test {
 
     function _compareAccounts() private {
         AccountId[] memory ids = _market.accountIds();
-        address[3] memory operators = _market.operators();
+        address[4] memory operators = _market.operators();
         for (uint256 i = 0; i < ids.length; ++i) {
             Model.Account memory b = _model.settle(ids[i], block.timestamp);
             IPayments.AccountView memory a = _payments.account(ids[i]);
@@ -216,6 +294,7 @@ abstract contract Invariants is Test {
             }
             bool isAgent = _model.isAgent(ids[i], _market.agent());
             assertEq(_leases.isAgent(ids[i], _market.agent()), isAgent, "an agent");
+            assertEq(_payments.resumedAt(ids[i]), b.resumedAt, "since when it is funded");
         }
     }
 
@@ -232,9 +311,17 @@ abstract contract Invariants is Test {
     }
 
     function _compareStaking() private view {
+        address[] memory people = _market.people();
+        for (uint256 i = 0; i < people.length; ++i) {
+            IStaking.Bond memory b = _staking.bondOf(people[i]);
+            assertEq(abi.encode(b), abi.encode(_model.bondOf(people[i])), "a bond");
+        }
         for (uint256 i = 0; i < 2; ++i) {
             address bonder = _market.providers()[i].addr;
-            assertEq(abi.encode(_staking.bondOf(bonder)), abi.encode(_model.bondOf(bonder)), "a bond");
+            bool issues = _model.isIssuer(bonder, address(_auction));
+            assertEq(_leases.isIssuer(bonder, address(_auction)), issues, "an issuer");
+            uint40 until = _model.vouchedUntil(bonder, _market.agent(), "gpu");
+            assertEq(_registry.vouchedUntil(bonder, _market.agent(), "gpu"), until, "an attribute");
             address[2] memory lockers = [_market.locker(), address(_leases)];
             for (uint256 j = 0; j < lockers.length; ++j) {
                 bool isLocker = _model.isLocker(bonder, lockers[j]);
@@ -246,10 +333,13 @@ abstract contract Invariants is Test {
             IStaking.Lock memory l = _staking.lockOf(keys[i].bonder, keys[i].locker, keys[i].ref);
             assertEq(abi.encode(l), abi.encode(_model.lockOf(keys[i])), "a lock");
         }
-        address[] memory people = _market.people();
         for (uint256 i = 0; i < people.length; ++i) {
             assertEq(_staking.claimable(people[i]), _model.claimable(people[i]), "what is claimable");
+            assertEq(_sla.claimable(people[i]), _model.slaClaimable(people[i]), "what is claimable of Sla");
+            uint256 due = _model.auctionClaimable(people[i]);
+            assertEq(_auction.claimable(people[i]), due, "what is claimable of Auction");
         }
+        assertEq(_staking.claimable(address(_sla)), _model.claimable(address(_sla)), "what witnesses have");
         assertEq(_staking.burned(), _model.burned(), "what was burned");
     }
 
@@ -269,6 +359,37 @@ abstract contract Invariants is Test {
         for (uint256 id = 1; id <= _model.leaseCount(); ++id) {
             Model.Lease memory l = _model.leaseOf(id);
             assertEq(abi.encode(_leases.lease(LeaseId.wrap(uint64(id)))), abi.encode(l.lease), "a lease");
+        }
+    }
+
+    function _compareJudged() private view {
+        for (uint256 i = 1; i <= _model.leaseCount(); ++i) {
+            LeaseId id = LeaseId.wrap(uint64(i));
+            ISla.Challenge memory c = _sla.challengeOf(id);
+            assertEq(abi.encode(c), abi.encode(_model.challengeOf(id)), "a challenge");
+            assertEq(abi.encode(_sla.outageOf(id)), abi.encode(_model.outageOf(id)), "an outage");
+        }
+        for (uint256 i = 0; i < 11; ++i) {
+            address who = _market.watchers()[i].addr;
+            assertEq(abi.encode(_sla.watcherOf(who)), abi.encode(_model.watcherOf(who)), "a watcher");
+        }
+    }
+
+    function _compareOrdersAndApps() private view {
+        assertEq(_auction.count(), _model.orderCount(), "how many orders");
+        for (uint256 i = 1; i <= _model.orderCount(); ++i) {
+            IAuction.OrderView memory o = _auction.orderOf(OrderId.wrap(uint64(i)));
+            assertEq(abi.encode(o), abi.encode(_model.orderOf(i).view_), "an order");
+        }
+        assertEq(_apps.count(), _model.appCount(), "how many apps");
+        for (uint256 i = 1; i <= _model.appCount(); ++i) {
+            IApps.App memory a = _apps.appOf(AppId.wrap(uint64(i)));
+            assertEq(abi.encode(a), abi.encode(_model.appOf(i)), "an app");
+        }
+        string[3] memory names = ["guestbook", "shop", "a-b"];
+        for (uint256 i = 0; i < 3; ++i) {
+            uint256 holder = _model.named(keccak256(bytes(names[i])));
+            assertEq(AppId.unwrap(_apps.named(names[i])), holder, "a name");
         }
     }
 

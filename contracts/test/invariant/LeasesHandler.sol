@@ -133,7 +133,7 @@ abstract contract LeasesHandler is StakingHandler {
     /// @notice Whatever anybody may close, for whatever reason it may be closed.
     function closeByAnybody(uint256 which) external act("closeByAnybody") {
         uint256 count = leases.count();
-        for (uint256 i = 0; i < count; ++i) {
+        for (uint256 i = 0; i < count && i < 40; ++i) {
             LeaseId id = LeaseId.wrap(uint64(1 + addmod(which, i, count)));
             ILeases.CloseReason reason = _openReason(id);
             if (reason == ILeases.CloseReason.None) continue;
@@ -151,6 +151,10 @@ abstract contract LeasesHandler is StakingHandler {
         if (l.state == ILeases.State.Pending && block.timestamp > l.startBy) {
             return ILeases.CloseReason.StartMissed;
         }
+        IPayments.AccountView memory a = payments.account(s.account);
+        if (l.state == ILeases.State.Pending && (block.timestamp > end || a.free < a.lockup)) {
+            return ILeases.CloseReason.AccountDry;
+        }
         if (l.state == ILeases.State.Active && block.timestamp > end + s.lock) {
             return ILeases.CloseReason.AccountDry;
         }
@@ -159,7 +163,7 @@ abstract contract LeasesHandler is StakingHandler {
 
     function _pickLease(uint256 which, ILeases.State state) internal view returns (LeaseId id, bool found) {
         uint256 count = leases.count();
-        for (uint256 i = 0; i < count; ++i) {
+        for (uint256 i = 0; i < count && i < 40; ++i) {
             id = LeaseId.wrap(uint64(1 + addmod(which, i, count)));
             if (leases.lease(id).state == state) return (id, true);
         }
@@ -197,7 +201,8 @@ abstract contract LeasesHandler is StakingHandler {
     function _close(LeaseId id, ILeases.CloseReason reason, address caller, bool early) private {
         IPayments.StreamView memory s = payments.stream(_streamOf(id));
         uint256 coverage = staking.lockOf(s.payee, address(leases), LeaseId.unwrap(id)).amount;
-        bool penalty = early && coverage * EARLY_CLOSE_BPS >= 10_000;
+        bool penalty =
+            early && s.state != IPayments.StreamState.Closed && coverage * EARLY_CLOSE_BPS >= 10_000;
         vm.prank(caller);
         leases.close(id, reason);
         uint256 events = s.state == IPayments.StreamState.Closed ? 1 : 2;

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { IApps } from "../../src/interfaces/IApps.sol";
+import { IAuction } from "../../src/interfaces/IAuction.sol";
 import { ILeases } from "../../src/interfaces/ILeases.sol";
 import { IPayments } from "../../src/interfaces/IPayments.sol";
 import { IRegistry } from "../../src/interfaces/IRegistry.sol";
+import { ISla } from "../../src/interfaces/ISla.sol";
 import { IStaking } from "../../src/interfaces/IStaking.sol";
-import { AccountId, LeaseId, StreamId, operatorOf } from "../../src/types/Ids.sol";
+import { AccountId, LeaseId, StreamId } from "../../src/types/Ids.sol";
 import { Vm } from "forge-std/Vm.sol";
 
 /// @title Model
@@ -21,6 +24,7 @@ contract Model {
         bool dry;
         uint256 deposited;
         uint256 left;
+        uint256 resumedAt;
     }
 
     struct Stream {
@@ -65,6 +69,19 @@ contract Model {
         bool listed;
     }
 
+    struct Order {
+        IAuction.OrderView view_;
+        uint128 maxRate;
+        uint32 duration;
+    }
+
+    /// @dev What was set in a constructor, which an indexer knows like the addresses.
+    struct Fixed {
+        uint256 challengeBond;
+        uint256 deposit;
+        uint40 maxExtension;
+    }
+
     uint256 private constant SCALE = 1e9;
 
     AccountId[] public accountIds;
@@ -85,6 +102,22 @@ contract Model {
     mapping(address provider => mapping(uint256 nonce => bool)) public isNonceUsed;
     mapping(AccountId => mapping(address agent => bool)) public isAgent;
 
+    mapping(address provider => mapping(address issuer => bool)) public isIssuer;
+    mapping(bytes32 key => uint40) private _vouched;
+    StreamId[] private _running;
+    mapping(StreamId => uint256) private _place;
+    mapping(LeaseId => ISla.Challenge) private _challenges;
+    mapping(LeaseId => ISla.Outage) private _outages;
+    mapping(address => ISla.Watcher) private _watchers;
+    address[] public seats;
+    mapping(address who => uint256) public slaClaimable;
+    mapping(bytes32 report => uint256) public pots;
+    uint256 public unfetched;
+    Order[] private _orders;
+    mapping(address who => uint256) public auctionClaimable;
+    IApps.App[] private _apps;
+    mapping(bytes32 name => uint256) public named;
+
     /// @notice Events that no contract of ours documents.
     uint256 public unknown;
     /// @notice Slashes that paid somebody else than the lease's payer.
@@ -94,12 +127,19 @@ contract Model {
     address private immutable _staking;
     address private immutable _registry;
     address private immutable _leasesAt;
+    address private immutable _sla;
+    address private immutable _auction;
+    address private immutable _appsAt;
+    Fixed private _fixed;
     uint256 private _now;
 
-    constructor(address payments, address staking, address registry, address leases) {
-        (_payments, _staking, _registry, _leasesAt) = (payments, staking, registry, leases);
-        // Leases are counted from 1.
+    constructor(address[4] memory four, address sla, address auction, address apps, Fixed memory fixed_) {
+        (_payments, _staking, _registry, _leasesAt) = (four[0], four[1], four[2], four[3]);
+        (_sla, _auction, _appsAt, _fixed) = (sla, auction, apps, fixed_);
+        // Leases, orders and apps are counted from 1.
         _leases.push();
+        _orders.push();
+        _apps.push();
     }
 
     // Reading -------------------------------------------------------------------------------------------------------
@@ -110,6 +150,43 @@ contract Model {
 
     function streamCount() external view returns (uint256) {
         return streamIds.length;
+    }
+
+    /// @notice The streams that run.
+    function running() external view returns (StreamId[] memory) {
+        return _running;
+    }
+
+    function vouchedUntil(address who, address auditor, bytes32 attribute) external view returns (uint40) {
+        return _vouched[keccak256(abi.encode(who, auditor, attribute))];
+    }
+
+    function challengeOf(LeaseId id) external view returns (ISla.Challenge memory) {
+        return _challenges[id];
+    }
+
+    function outageOf(LeaseId id) external view returns (ISla.Outage memory) {
+        return _outages[id];
+    }
+
+    function watcherOf(address who) external view returns (ISla.Watcher memory) {
+        return _watchers[who];
+    }
+
+    function orderCount() external view returns (uint256) {
+        return _orders.length - 1;
+    }
+
+    function orderOf(uint256 id) external view returns (Order memory) {
+        return _orders[id];
+    }
+
+    function appCount() external view returns (uint256) {
+        return _apps.length - 1;
+    }
+
+    function appOf(uint256 id) external view returns (IApps.App memory) {
+        return _apps[id];
     }
 
     /// @notice How many leases were opened.
@@ -174,6 +251,9 @@ contract Model {
             else if (logs[i].emitter == _staking) known = _foldStaking(logs[i]);
             else if (logs[i].emitter == _registry) known = _foldRegistry(logs[i]);
             else if (logs[i].emitter == _leasesAt) known = _foldLeases(logs[i]);
+            else if (logs[i].emitter == _sla) known = _foldSla(logs[i]);
+            else if (logs[i].emitter == _auction) known = _foldAuction(logs[i]);
+            else if (logs[i].emitter == _appsAt) known = _foldApps(logs[i]);
             else continue;
             ++count;
             if (!known) ++unknown;
@@ -205,15 +285,26 @@ contract Model {
             s.state = IPayments.StreamState.Running;
             s.clockAt = a.clock;
             a.rate += s.rate;
+            _runs(id);
         } else if (topic == IPayments.RateSet.selector) {
             (uint128 rate, uint32 lock) = abi.decode(log.data, (uint128, uint32));
             if (s.state == IPayments.StreamState.Running) a.rate = a.rate - s.rate + rate;
             a.lockup = a.lockup - s.rate * s.lock + uint256(rate) * lock;
             (s.rate, s.lock) = (rate, lock);
-        } else if (topic == IPayments.StreamClosed.selector) {
-            if (s.state == IPayments.StreamState.Running) a.rate -= s.rate;
+            _ceases(a);
+        } else if (topic == IPayments.StreamClosed.selector || topic == IPayments.StreamCut.selector) {
+            if (s.state == IPayments.StreamState.Running) {
+                a.rate -= s.rate;
+                _stops(id);
+            }
             a.lockup -= s.rate * s.lock;
             (s.rate, s.state) = (0, IPayments.StreamState.Closed);
+            _ceases(a);
+            if (topic == IPayments.StreamCut.selector) {
+                uint256 back = abi.decode(log.data, (uint128));
+                s.owed -= back;
+                a.free += back;
+            }
         } else if (topic == IPayments.Collected.selector) {
             uint256 units = abi.decode(log.data, (uint256)) * SCALE;
             s.owed -= units;
@@ -241,7 +332,25 @@ contract Model {
         streams[id] = Stream(account, _address(log.topics[3]), rate, lock, a.clock, 0, 0, state);
         streamIds.push(id);
         a.lockup += uint256(rate) * lock;
-        if (started) a.rate += rate;
+        if (!started) return;
+        a.rate += rate;
+        _runs(id);
+    }
+
+    /// @dev An account that nothing runs on is not dry.
+    function _ceases(Account storage a) private {
+        if (a.rate == 0 && a.dry) (a.dry, a.resumedAt) = (false, _now);
+    }
+
+    function _runs(StreamId id) private {
+        _running.push(id);
+        _place[id] = _running.length - 1;
+    }
+
+    function _stops(StreamId id) private {
+        StreamId last = _running[_running.length - 1];
+        (_running[_place[id]], _place[last]) = (last, _place[id]);
+        _running.pop();
     }
 
     function _foldMoney(Vm.Log calldata log) private {
@@ -257,7 +366,7 @@ contract Model {
             }
             a.free += amount * SCALE;
             a.deposited += amount * SCALE;
-            if (a.dry) (a.dry, a.settledAt) = (false, _now);
+            if (a.dry) (a.dry, a.settledAt, a.resumedAt) = (false, _now, _now);
             return;
         }
         uint256 units = abi.decode(log.data, (uint256)) * SCALE;
@@ -306,6 +415,10 @@ contract Model {
             if (l.amount == 0) _lockKeys.push(key);
             l.amount += amount;
             b.locked += uint128(amount);
+        } else if (topic == IStaking.Lowered.selector) {
+            uint256 amount = abi.decode(log.data, (uint256));
+            l.amount -= amount;
+            b.locked -= uint128(amount);
         } else if (topic == IStaking.ReleaseSet.selector) {
             l.releaseAt = abi.decode(log.data, (uint40));
         } else if (topic == IStaking.Unlocked.selector) {
@@ -324,6 +437,8 @@ contract Model {
                 Lease storage lease = _leases[key.ref];
                 lease.slashed += amount;
                 if (to != accounts[lease.account].owner) ++astray;
+            } else if (key.locker == _auction) {
+                if (to != _orders[key.ref >> 32].view_.payer) ++astray;
             }
         } else {
             return false;
@@ -343,6 +458,9 @@ contract Model {
             delete p.listing;
         } else if (topic == IRegistry.Heartbeat.selector) {
             p.seenAt = uint40(_now);
+        } else if (topic == IRegistry.Vouched.selector) {
+            bytes32 key = keccak256(abi.encode(log.topics[1], log.topics[2], log.topics[3]));
+            _vouched[key] = abi.decode(log.data, (uint40));
         } else {
             return false;
         }
@@ -353,6 +471,10 @@ contract Model {
         bytes32 topic = log.topics[0];
         if (topic == ILeases.AgentSet.selector) {
             isAgent[AccountId.wrap(log.topics[1])][_address(log.topics[2])] = abi.decode(log.data, (bool));
+            return true;
+        }
+        if (topic == ILeases.IssuerSet.selector) {
+            isIssuer[_address(log.topics[1])][_address(log.topics[2])] = abi.decode(log.data, (bool));
             return true;
         }
         if (topic == ILeases.NoncesCancelled.selector) {
@@ -370,13 +492,15 @@ contract Model {
         if (topic == ILeases.Activated.selector) {
             (l.lease.state, l.lease.activatedAt) = (ILeases.State.Active, uint40(_now));
         } else if (topic == ILeases.Amended.selector) {
-            (, ILeases.Quote memory quote) = abi.decode(log.data, (address, ILeases.Quote));
+            (address amender, ILeases.Quote memory quote) = abi.decode(log.data, (address, ILeases.Quote));
             _takeTerms(l, quote);
+            if (!isIssuer[quote.provider][amender]) isNonceUsed[quote.provider][quote.nonce] = true;
             l.coverage = quote.coverage + l.slashed;
         } else if (topic == ILeases.NoticeGiven.selector) {
             (, l.lease.endsAt) = abi.decode(log.data, (ILeases.CloseReason, uint40));
         } else if (topic == ILeases.Closed.selector) {
             (l.lease.state, l.lease.endsAt) = (ILeases.State.Closed, uint40(_now));
+            (, l.lease.reason,) = abi.decode(log.data, (address, ILeases.CloseReason, uint256));
             --openInSlot[l.account][l.lease.slot];
         } else {
             return false;
@@ -385,7 +509,7 @@ contract Model {
     }
 
     function _foldOpened(Vm.Log calldata log) private {
-        (uint32 slot, uint40 startBy,, ILeases.Quote memory quote) =
+        (uint32 slot, uint40 startBy, address opener, ILeases.Quote memory quote) =
             abi.decode(log.data, (uint32, uint40, address, ILeases.Quote));
         Lease storage l = _leases.push();
         l.account = AccountId.wrap(log.topics[3]);
@@ -394,13 +518,146 @@ contract Model {
         l.coverage = quote.coverage;
         _takeTerms(l, quote);
         ++openInSlot[l.account][slot];
+        // Who issues leases in a provider's name uses no quote of its.
+        if (isIssuer[quote.provider][opener]) return;
         ++openedWith[quote.provider][quote.nonce];
+        isNonceUsed[quote.provider][quote.nonce] = true;
     }
 
     function _takeTerms(Lease storage l, ILeases.Quote memory quote) private {
         (l.lease.grace, l.lease.full) = (quote.grace, quote.full);
         (l.lease.response, l.lease.notice) = (quote.response, quote.notice);
-        isNonceUsed[quote.provider][quote.nonce] = true;
+    }
+
+    function _foldSla(Vm.Log calldata log) private returns (bool) {
+        bytes32 topic = log.topics[0];
+        if (topic == ISla.Rewarded.selector) {
+            uint256 share = abi.decode(log.data, (uint256));
+            pots[log.topics[1]] -= share;
+            unfetched -= share;
+            return true;
+        }
+        if (topic == ISla.EpochOpened.selector) return true;
+        address who = _address(log.topics[1]);
+        if (topic == ISla.Joined.selector) {
+            (uint32 seat, uint40 epoch, uint96 ref) = abi.decode(log.data, (uint32, uint40, uint96));
+            seats.push(who);
+            require(seat == seats.length, "a seat is the last");
+            _watchers[who] = ISla.Watcher(seat, epoch, ref);
+        } else if (topic == ISla.Left.selector) {
+            uint32 seat = abi.decode(log.data, (uint32));
+            address last = seats[seats.length - 1];
+            (seats[seat - 1], _watchers[last].seat) = (last, seat);
+            seats.pop();
+            _watchers[who].seat = 0;
+        } else if (topic == ISla.Equivocated.selector) {
+            _watchers[who].ref = 0;
+        } else if (topic == ISla.Claimed.selector) {
+            slaClaimable[who] -= abi.decode(log.data, (uint256));
+        } else {
+            return _foldJudged(log);
+        }
+        return true;
+    }
+
+    function _foldJudged(Vm.Log calldata log) private returns (bool) {
+        bytes32 topic = log.topics[0];
+        LeaseId id = LeaseId.wrap(uint64(uint256(log.topics[1])));
+        ISla.Challenge storage c = _challenges[id];
+        if (topic == ISla.Challenged.selector) {
+            (, uint40 clock) = abi.decode(log.data, (uint40, uint40));
+            _challenges[id] = ISla.Challenge(_address(log.topics[2]), uint40(_now), clock);
+        } else if (topic == ISla.Answered.selector) {
+            c.challenger = address(0);
+            slaClaimable[_address(log.topics[2])] += _fixed.challengeBond;
+        } else if (topic == ISla.Resolved.selector) {
+            c.challenger = address(0);
+            slaClaimable[_address(log.topics[2])] += _fixed.challengeBond;
+        } else if (topic == ISla.Reported.selector) {
+            (uint40 from, uint40 to, uint128 due, uint128 reward,) =
+                abi.decode(log.data, (uint40, uint40, uint128, uint128, uint8));
+            ISla.Outage storage o = _outages[id];
+            o.total += from == o.from ? due - o.due : due;
+            (o.from, o.to, o.due) = (from, to, due);
+            pots[keccak256(abi.encode(id, from, to))] += reward;
+            unfetched += reward;
+        } else {
+            return false;
+        }
+        return true;
+    }
+
+    function _foldAuction(Vm.Log calldata log) private returns (bool) {
+        bytes32 topic = log.topics[0];
+        if (topic == IAuction.Claimed.selector) {
+            auctionClaimable[_address(log.topics[1])] -= abi.decode(log.data, (uint256));
+            return true;
+        }
+        if (topic == IAuction.Placed.selector) {
+            (uint40 end, IAuction.Order memory order) = abi.decode(log.data, (uint40, IAuction.Order));
+            Order storage placed = _orders.push();
+            (placed.maxRate, placed.duration) = (order.maxRate, order.duration);
+            IAuction.OrderView storage v = placed.view_;
+            (v.hash, v.payer) = (keccak256(abi.encode(order)), _address(log.topics[3]));
+            (v.deadline, v.latest) = (end, end + _fixed.maxExtension);
+            (v.state, v.rate, v.coverage) = (IAuction.State.Open, order.maxRate, order.coverage);
+            return true;
+        }
+        Order storage o = _orders[uint256(log.topics[1])];
+        if (topic == IAuction.Bid.selector) {
+            o.view_.leader = _address(log.topics[2]);
+            (o.view_.rate, o.view_.deadline, o.view_.bids) = abi.decode(log.data, (uint128, uint40, uint32));
+        } else if (topic == IAuction.Awarded.selector) {
+            o.view_.state = IAuction.State.Awarded;
+            o.view_.lease = LeaseId.wrap(uint64(uint256(log.topics[3])));
+        } else if (topic == IAuction.Reopened.selector) {
+            (, o.view_.deadline) = abi.decode(log.data, (uint256, uint40));
+            o.view_.latest = o.view_.deadline + _fixed.maxExtension;
+            (o.view_.state, o.view_.leader) = (IAuction.State.Open, address(0));
+            (o.view_.rate, o.view_.lease) = (o.maxRate, LeaseId.wrap(0));
+            ++o.view_.reopened;
+        } else if (topic == IAuction.Over.selector) {
+            o.view_.state = IAuction.State.Over;
+            auctionClaimable[o.view_.payer] += _fixed.deposit;
+        } else {
+            return false;
+        }
+        return true;
+    }
+
+    function _foldApps(Vm.Log calldata log) private returns (bool) {
+        bytes32 topic = log.topics[0];
+        uint256 id = uint256(log.topics[1]);
+        if (topic == IApps.Registered.selector) {
+            IApps.Registration memory r = abi.decode(log.data, (IApps.Registration));
+            bytes32 name = keccak256(bytes(r.name));
+            IApps.App storage made = _apps.push();
+            (made.owner, made.keeper) = (_address(log.topics[2]), r.keeper);
+            (made.account, made.slot, made.name, made.spec) = (r.account, r.slot, name, r.spec);
+            made.limits = r.limits;
+            // Its streams are numbered in the order in which they come to be: the rent, and then each fee.
+            made.rent = uint96(id) << 32 | ++made.streams;
+            if (r.fee != 0) made.fee = uint96(id) << 32 | ++made.streams;
+            named[name] = id;
+            return true;
+        }
+        IApps.App storage a = _apps[id];
+        if (topic == IApps.NameLost.selector) {
+            (a.name, a.rent) = (0, 0);
+        } else if (topic == IApps.SpecSet.selector) {
+            (a.spec,) = abi.decode(log.data, (bytes32, string));
+        } else if (topic == IApps.LimitsSet.selector) {
+            a.limits = abi.decode(log.data, (IApps.Limits));
+        } else if (topic == IApps.KeeperSet.selector) {
+            a.keeper = _address(log.topics[2]);
+            a.fee = abi.decode(log.data, (uint128)) == 0 ? 0 : uint96(id) << 32 | ++a.streams;
+        } else if (topic == IApps.Retired.selector) {
+            if (a.name != 0) named[a.name] = 0;
+            delete _apps[id];
+        } else {
+            return topic == IApps.Deployed.selector;
+        }
+        return true;
     }
 
     /// @dev The account clock a third time, in the plainest words: second by second would say the same.

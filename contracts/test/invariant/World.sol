@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Apps } from "../../src/Apps.sol";
+import { Auction } from "../../src/Auction.sol";
 import { Leases } from "../../src/Leases.sol";
 import { Payments } from "../../src/Payments.sol";
 import { Registry } from "../../src/Registry.sol";
+import { Sla } from "../../src/Sla.sol";
 import { Staking } from "../../src/Staking.sol";
 import { ILeases } from "../../src/interfaces/ILeases.sol";
 import { IPayments } from "../../src/interfaces/IPayments.sol";
@@ -38,8 +41,13 @@ abstract contract World is Base {
     uint256 public strayPayments;
     uint256 public strayStaking;
 
+    /// @notice Calls of handlers, and what of the coverage was taken by each way.
+    uint256 public acts;
+
     address[2] internal _payers = [makeAddr("anna"), makeAddr("ben")];
-    address[3] internal _operators = [makeAddr("keeper one"), makeAddr("keeper two"), address(0)];
+    address[4] internal _operators = [makeAddr("keeper one"), makeAddr("keeper two"), address(0), address(0)];
+    /// @dev Nine have a seat when it begins, two wait for one.
+    Account[11] internal _watchers;
     address[3] internal _payees = [makeAddr("cleo"), makeAddr("dora"), makeAddr("emil")];
     Account[2] internal _providers;
     address internal _locker = makeAddr("locker");
@@ -47,13 +55,12 @@ abstract contract World is Base {
     uint96 internal _refs;
     uint256 internal _nonces;
     uint256 private _expected;
-    uint256 private _acts;
     bool private _refusal;
 
     /// @dev `count` events of ours is what the act has to emit.
     modifier act(string memory name) {
         // Between two acts some time passes, which is what everything here is about.
-        _pass(uint256(keccak256(abi.encode(++_acts))) % 2 hours);
+        _pass(uint256(keccak256(abi.encode(++acts))) % 2 hours);
         (_expected, _refusal) = (0, false);
         vm.recordLogs();
         _;
@@ -73,8 +80,14 @@ abstract contract World is Base {
         bad = new HostileToken();
         token = hostile ? TestToken(address(bad)) : new TestToken();
         _deploy(IERC20(address(token)));
-        model = new Model(address(payments), address(staking), address(registry), address(leases));
-        _operators[2] = address(leases);
+        model = new Model(
+            [address(payments), address(staking), address(registry), address(leases)],
+            address(sla),
+            address(auction),
+            address(apps),
+            Model.Fixed(_slaTerms().challengeBond, _auctionTerms().deposit, _auctionTerms().maxExtension)
+        );
+        (_operators[2], _operators[3]) = (address(leases), address(apps));
         (_providers[0], _providers[1]) = (makeAccount("harbour"), makeAccount("lagoon"));
         vm.recordLogs();
         token.mint(address(this), type(uint128).max);
@@ -84,34 +97,43 @@ abstract contract World is Base {
             for (uint256 salt = 0; salt < 2; ++salt) {
                 AccountId id = payments.deposit(_payers[i], bytes32(salt), 20e6);
                 _ids.push(id);
-                vm.prank(_payers[i]);
+                vm.startPrank(_payers[i]);
                 payments.approve(
                     id, address(leases), type(uint128).max, 0, type(uint32).max, type(uint40).max
                 );
+                payments.approve(id, address(apps), type(uint128).max, 0, LOCK, type(uint40).max);
+                leases.setAgent(id, address(auction), true);
+                leases.setAgent(id, address(apps), true);
+                vm.stopPrank();
             }
+            token.transfer(_payers[i], 1_000e6);
+            vm.startPrank(_payers[i]);
+            token.approve(address(sla), type(uint256).max);
+            token.approve(address(auction), type(uint256).max);
+            vm.stopPrank();
         }
         for (uint256 i = 0; i < _providers.length; ++i) {
             staking.bond(_providers[i].addr, 1_000e6);
             vm.startPrank(_providers[i].addr);
             staking.setLocker(address(leases), true);
             staking.setLocker(_locker, true);
+            staking.setLocker(address(auction), true);
+            leases.setIssuer(address(auction), true);
             registry.list(_listing());
+            vm.stopPrank();
+        }
+        for (uint256 i = 0; i < _watchers.length; ++i) {
+            _watchers[i] = makeAccount(string.concat("watcher ", vm.toString(i)));
+            staking.bond(_watchers[i].addr, 1_000e6);
+            vm.startPrank(_watchers[i].addr);
+            staking.setLocker(address(sla), true);
+            if (i < 9) sla.join();
             vm.stopPrank();
         }
         model.fold(vm.getRecordedLogs(), block.timestamp);
     }
 
     function setUp() public override { }
-
-    /// @dev One that lets Leases do as it likes, and a keeper a little.
-    function _addAccount(address owner, bytes32 salt) private {
-        AccountId id = payments.deposit(owner, salt, 20e6);
-        _ids.push(id);
-        vm.startPrank(owner);
-        payments.approve(id, address(leases), type(uint128).max, 0, type(uint32).max, type(uint40).max);
-        payments.approve(id, _operators[0], 1e12, 5e15, 1 days, type(uint40).max);
-        vm.stopPrank();
-    }
 
     /// @notice Time goes on for everybody.
     function pass(uint32 secs) external {
@@ -127,16 +149,33 @@ abstract contract World is Base {
     }
 
     function _pass(uint256 secs) internal {
-        for (uint256 i = 0; i < model.streamCount(); ++i) {
-            StreamId id = model.streamIds(i);
-            IPayments.StreamView memory s = payments.stream(id);
-            if (s.state != IPayments.StreamState.Running) continue;
-            uint256 end = payments.account(s.account).fundedUntil;
-            uint256 funded = end > block.timestamp ? end - block.timestamp : 0;
-            ceiling[id] += s.rate * (secs < funded ? secs : funded);
+        uint256[4] memory funded;
+        for (uint256 i = 0; i < _ids.length; ++i) {
+            uint256 end = payments.account(_ids[i]).fundedUntil;
+            funded[i] = end > block.timestamp ? end - block.timestamp : 0;
+        }
+        StreamId[] memory running = model.running();
+        for (uint256 i = 0; i < running.length; ++i) {
+            Model.Stream memory s = model.streamOf(running[i]);
+            uint256 most = funded[_indexOf(s.account)];
+            ceiling[running[i]] += s.rate * (secs < most ? secs : most);
         }
         ++done["pass"];
         skip(secs);
+    }
+
+    function _indexOf(AccountId id) private view returns (uint256 i) {
+        while (!(_ids[i] == id)) ++i;
+    }
+
+    /// @notice What witnesses may still fetch.
+    function unfetched() external view returns (uint256) {
+        return model.unfetched();
+    }
+
+    /// @notice What is beside the four.
+    function others() external view returns (Sla, Auction, Apps) {
+        return (sla, auction, apps);
     }
 
     /// @notice What all this is about.
@@ -148,7 +187,11 @@ abstract contract World is Base {
         return _ids;
     }
 
-    function operators() external view returns (address[3] memory) {
+    function watchers() external view returns (Account[11] memory) {
+        return _watchers;
+    }
+
+    function operators() external view returns (address[4] memory) {
         return _operators;
     }
 
@@ -158,13 +201,17 @@ abstract contract World is Base {
 
     /// @notice Everybody who can have something to claim.
     function people() public view returns (address[] memory all) {
-        all = new address[](7);
+        all = new address[](20);
         for (uint256 i = 0; i < 3; ++i) {
             all[i] = _payees[i];
         }
         for (uint256 i = 0; i < 2; ++i) {
             (all[3 + i], all[5 + i]) = (_payers[i], _providers[i].addr);
         }
+        for (uint256 i = 0; i < 11; ++i) {
+            all[7 + i] = _watchers[i].addr;
+        }
+        (all[18], all[19]) = (stranger, sla.NOBODY());
     }
 
     function locker() external view returns (address) {
@@ -188,6 +235,17 @@ abstract contract World is Base {
     /// @dev Says that what the act calls has to revert. What it logged until then is recorded all the same.
     function _expectRefusal() internal {
         _refusal = true;
+    }
+
+    /// @dev Calls as `caller`, which may be refused; `count` events of ours if it is not.
+    function _tries(address caller, address target, bytes memory call, uint256 count)
+        internal
+        returns (bool ok)
+    {
+        vm.prank(caller);
+        (ok,) = target.call(call);
+        if (ok) _expectEvents(count);
+        else _expectRefusal();
     }
 
     /// @dev The next call has to revert.
@@ -218,7 +276,8 @@ abstract contract World is Base {
         uint256 count = model.streamCount();
         // Half of the time, of an account that is dry if there is one: that is when it matters most.
         AccountId dry = _dryId(which);
-        for (uint256 i = 0; i < 2 * count; ++i) {
+        // So many that a run stays short.
+        for (uint256 i = 0; i < 2 * count && i < 40; ++i) {
             id = model.streamIds(addmod(which, i, count));
             IPayments.StreamView memory s = payments.stream(id);
             if (s.state != state) continue;

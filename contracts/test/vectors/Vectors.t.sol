@@ -4,10 +4,11 @@ pragma solidity ^0.8.30;
 import { Leases } from "../../src/Leases.sol";
 import { ILeases } from "../../src/interfaces/ILeases.sol";
 import { IPayments } from "../../src/interfaces/IPayments.sol";
+import { Curve } from "../../src/libraries/Curve.sol";
 import { AccountId, LeaseId, StreamId } from "../../src/types/Ids.sol";
 import { Base } from "../Base.t.sol";
 
-/// @notice The contracts do what clock.json and quote.json say, to which the crate `protocol` is held as well.
+/// @notice The contracts do what clock.json, curve.json and quote.json say, to which the crate `protocol` is held as well.
 contract VectorsTest is Base {
     struct AccountSeen {
         uint256 free;
@@ -50,6 +51,17 @@ contract VectorsTest is Base {
         bytes32 digest;
     }
 
+    struct CurveCase {
+        string name;
+        uint128 coverage;
+        uint40 duration;
+        uint24 grace;
+        uint24 full;
+        uint128 due;
+    }
+
+    string private constant CURVES =
+        "CurveCase(string name,uint128 coverage,uint40 duration,uint24 grace,uint24 full,uint128 due)";
     string private constant STEPS = string.concat(
         "Step(uint256 time,string action,uint96 stream,uint256 amount,uint128 rate,uint32 lock,bool start,Expected expect)",
         "AccountSeen(uint256 free,uint256 lockup,uint256 rate,uint256 clock,uint256 fundedUntil)",
@@ -80,6 +92,16 @@ contract VectorsTest is Base {
             vm.chainId(cases[i].chainId);
             vm.etch(cases[i].leases, address(leases).code);
             assertEq(Leases(cases[i].leases).digest(cases[i].quote), cases[i].digest, cases[i].name);
+        }
+    }
+
+    function test_CurveVectors() public view {
+        string memory json = vm.readFile("contracts/test/vectors/curve.json");
+        CurveCase[] memory cases = abi.decode(vm.parseJsonTypeArray(json, ".cases", CURVES), (CurveCase[]));
+        assertGt(cases.length, 60, "the file is read");
+        for (uint256 i = 0; i < cases.length; ++i) {
+            CurveCase memory c = cases[i];
+            assertEq(Curve.due(c.coverage, c.duration, c.grace, c.full), c.due, c.name);
         }
     }
 

@@ -1,5 +1,5 @@
-// Writes clock.json and quote.json: what Payments' clock and a quote's digest have to be, computed here a third time so
-// that the contracts and the Rust crate `protocol`, which are both held to these files, cannot be wrong together.
+// Writes clock.json, curve.json and quote.json: what Payments' clock, an outage's price and a quote's digest have to be,
+// computed here a third time so that the contracts and the Rust crate `protocol`, which are both held to these files, cannot be wrong together.
 //
 //   node contracts/test/vectors/generate.mjs
 import { writeFileSync } from "node:fs";
@@ -310,5 +310,61 @@ const quote = (value) => JSON.stringify(value, plain(["chainId"]));
 const clock = cases
   .map(({ name, steps }) => `  {"name": ${step(name)}, "steps": [\n    ${steps.map(step).join(",\n    ")}\n  ]}`)
   .join(",\n");
+// The curve ------------------------------------------------------------------------------------------------------------
+
+const MOST = max(128);
+const LONGEST = max(24);
+const COVERAGE = 20_000_000n;
+
+function due({ coverage, duration, grace, full }) {
+  if (full === 0n || duration <= grace) return 0n;
+  if (duration >= full) return coverage;
+  return (coverage * (duration - grace) ** 2n) / (full - grace) ** 2n;
+}
+
+const edges = [
+  ["nothing by reports", COVERAGE, 1_000_000n, 0n, 0n],
+  ["no outage", COVERAGE, 0n, 60n, 3_600n],
+  ["within grace", COVERAGE, 59n, 60n, 3_600n],
+  ["grace to the second", COVERAGE, 60n, 60n, 3_600n],
+  ["a second beyond grace", COVERAGE, 61n, 60n, 3_600n],
+  ["half way", COVERAGE, 1_830n, 60n, 3_600n],
+  ["a second before full", COVERAGE, 3_599n, 60n, 3_600n],
+  ["full to the second", COVERAGE, 3_600n, 60n, 3_600n],
+  ["beyond full", COVERAGE, FOREVER, 60n, 3_600n],
+  ["no grace, a second", COVERAGE, 1n, 0n, 3_600n],
+  ["no grace, half", COVERAGE, 1_800n, 0n, 3_600n],
+  ["a full of one second", COVERAGE, 1n, 0n, 1n],
+  ["a second apart, grace", COVERAGE, 100n, 100n, 101n],
+  ["a second apart, full", COVERAGE, 101n, 100n, 101n],
+  ["the longest full, half", COVERAGE, 1n << 23n, 0n, LONGEST],
+  ["the longest full, a second before", COVERAGE, LONGEST - 1n, 0n, LONGEST],
+  ["the longest grace", COVERAGE, LONGEST, LONGEST - 1n, LONGEST],
+  ["no coverage", 0n, 1_830n, 60n, 3_600n],
+  ["one base unit, a second before full", 1n, 3_599n, 60n, 3_600n],
+  ["one base unit, full", 1n, 3_600n, 60n, 3_600n],
+  ["all there can be, half way", MOST, 1_830n, 60n, 3_600n],
+  ["all there can be, a second of the longest", MOST, 1n, 0n, LONGEST],
+  ["all there can be, a second before the longest", MOST, LONGEST - 1n, 0n, LONGEST],
+  ["all there can be, full", MOST, 3_600n, 60n, 3_600n],
+].map(([name, coverage, duration, grace, full]) => ({ name, coverage, duration, grace, full }));
+// And forty in between, the same in every run.
+let state = 7n;
+const draw = (below) => {
+  state = (state * 6_364_136_223_846_793_005n + 1_442_695_040_888_963_407n) & max(64);
+  return (state >> 11n) % below;
+};
+const drawn = Array.from({ length: 40 }, (_, i) => {
+  const full = 1n + draw(1n << (1n + draw(23n)));
+  const grace = draw(full);
+  const coverage = draw(1n << (1n + draw(52n))) << draw(76n);
+  return { name: `drawn ${i}`, coverage, duration: draw(full + full / 4n + 2n), grace, full };
+});
+const curve = [...edges, ...drawn].map((one) => {
+  const fields = Object.entries({ ...one, due: due(one) }).map(([key, value]) => `"${key}": "${value}"`);
+  return `  {${fields.join(", ")}}`;
+});
+
+writeFileSync(new URL("curve.json", import.meta.url), `{"cases": [\n${curve.join(",\n")}\n]}\n`);
 writeFileSync(new URL("clock.json", import.meta.url), `{"cases": [\n${clock}\n]}\n`);
 writeFileSync(new URL("quote.json", import.meta.url), `{"cases": [\n  ${quotes.map(quote).join(",\n  ")}\n]}\n`);

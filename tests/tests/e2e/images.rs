@@ -22,6 +22,16 @@ async fn a_pushed_image_is_sent_once() -> anyhow::Result<()> {
         second.json()?;
         ensure!(!second.err.contains("layers of image"), "it was sent again: {}", second.err);
         ensure!(stack.provider.site(&two.host)?.get("/").await? == "probe", "it does not answer");
+
+        // Imported once more it is another image, of the same layer.
+        let again = stack.image("pushed").await?;
+        ensure!(again.id != image.id, "it is the same image");
+        let three = stack.probe("three", &again.name, "")?;
+        let third = stack.publisher.run(&["deploy", three.path(), "--yes"]).await?;
+        third.json()?;
+        ensure!(third.err.contains("sending 0 of 1 layers of image"), "{}", third.err);
+        ensure!(stack.docker.image(&again.id).await? == again.id, "it is another image there");
+        ensure!(stack.provider.site(&three.host)?.get("/").await? == "probe", "it does not answer");
         Ok(())
     })
     .await
