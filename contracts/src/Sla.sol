@@ -134,6 +134,9 @@ contract Sla is ISla, EIP712, Multicall, ReentrancyGuardTransient {
         uint40 from = c.challenger != address(0) ? type(uint40).max : c.since + CHALLENGE_PAUSE;
         if (c.since != 0 && block.timestamp < from) revert Sla_TooSoon(id, from);
         uint40 clock = PAYMENTS.account(v.account).clock;
+        // An account's clock counts the seconds for which it was funded: 32 bits of them are 136 years.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        // forge-lint: disable-next-line(unsafe-typecast)
         _challenges[id] = Asked(msg.sender, uint40(block.timestamp), uint32(clock), v.lease.response);
         emit Challenged(id, msg.sender, uint40(block.timestamp) + v.lease.response, clock);
 
