@@ -97,19 +97,14 @@ async fn answer(State(proxy): State<Arc<Inner>>, body: Bytes) -> axum::response:
     // Not every so-manieth to the letter, which could be in step with what is asked.
     let now = alloy::primitives::keccak256(turn.to_be_bytes())[0].is_multiple_of(every);
     let spoiled = || proxy.spoiled.fetch_add(1, Ordering::Relaxed);
-    if now {
-        match fault {
-            Fault::Hangs => {
-                spoiled();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                return (StatusCode::GATEWAY_TIMEOUT, "").into_response();
-            }
-            Fault::RateLimits => {
-                spoiled();
-                return (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response();
-            }
-            _ => (),
-        }
+    if now && matches!(fault, Fault::Hangs) {
+        spoiled();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        return (StatusCode::GATEWAY_TIMEOUT, "").into_response();
+    }
+    if now && matches!(fault, Fault::RateLimits) {
+        spoiled();
+        return (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response();
     }
     let asked: Value = serde_json::from_slice(&body).unwrap();
     let sent = proxy.http.post(&proxy.behind).json(&asked).send().await;
