@@ -46,7 +46,7 @@ contract Apps is IApps, Multicall {
     }
 
     /// @inheritdoc IApps
-    // slither-disable-next-line reentrancy-benign,reentrancy-events (Payments is our own and calls nobody back)
+    // slither-disable-next-line reentrancy-no-eth,reentrancy-benign,reentrancy-events (Payments is our own and calls nobody back)
     function register(Registration calldata r) external returns (AppId id) {
         _requireLabel(r.name);
         if (bytes(r.uri).length > 256) revert Apps_Bad("uri");
@@ -95,6 +95,7 @@ contract Apps is IApps, Multicall {
     }
 
     /// @inheritdoc IApps
+    // slither-disable-next-line reentrancy-no-eth (as in register)
     function setKeeper(AppId id, address keeper, uint128 fee) external {
         if (keeper == address(0)) revert Apps_Bad("keeper");
         App storage a = _owned(id);

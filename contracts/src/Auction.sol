@@ -295,9 +295,9 @@ contract Auction is IAuction, Multicall, ReentrancyGuardTransient {
         o.state = State.Over;
         address leader = o.leader;
         emit Over(id, outcome, leader, penalty);
-        if (leader != address(0)) _free(leader, _ref(id, o.bids), o.coverage, penalty, o.payer);
         // It waits to be claimed, so that no token can keep an order from ending.
         claimable[o.payer] += DEPOSIT;
+        if (leader != address(0)) _free(leader, _ref(id, o.bids), o.coverage, penalty, o.payer);
     }
 
     /// @dev Frees what a bid locked, less `penalty`, which the payer gets.

@@ -154,8 +154,8 @@ interface IPayments {
 
     /// @notice Says what `operator` may do with the caller's account, in place of what was said before. Streams
     /// that it has open stay; the owner may close them.
-    // slither-disable-next-line shadowing-local (a name in an interface)
     function approve(
+        // slither-disable-next-line shadowing-local (a name in an interface)
         AccountId account,
         address operator,
         uint128 rateLimit,

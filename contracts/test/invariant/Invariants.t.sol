@@ -158,11 +158,12 @@ abstract contract Invariants is Test {
         }
     }
 
-    /// @notice Nobody collects above rate × funded time, and nobody gets less.
+    /// @notice Nobody collects above rate × funded time, and nobody gets less, but for what a dark close gave back.
     function check_NobodyCollectsAboveRateTimesFundedTime() public view {
         for (uint256 i = 0; i < _model.streamCount(); ++i) {
             StreamId id = _model.streamIds(i);
-            uint256 got = _model.streamOf(id).collected + _payments.stream(id).owed;
+            Model.Stream memory s = _model.streamOf(id);
+            uint256 got = s.collected + s.cut + _payments.stream(id).owed;
             assertEq(got, _market.ceiling(id), "accrued is rate times funded seconds");
         }
     }
@@ -271,6 +272,8 @@ abstract contract Invariants is Test {
     /// @notice A run in which nothing was done has shown nothing.
     function afterInvariant() public {
         invariant_EveryProperty();
+        // A failure that is played again is shorter than a run.
+        if (_market.acts() < 100) return;
         assertGt(_market.doneInAll(), 10, "the handlers do something");
         assertGt(_market.done("pass"), 0, "time passes");
         assertGt(_market.done("refused"), 0, "somebody tries what is forbidden");

@@ -36,6 +36,7 @@ contract Model {
         uint256 owed;
         uint256 collected;
         IPayments.StreamState state;
+        uint256 cut;
     }
 
     struct Approval {
@@ -303,6 +304,7 @@ contract Model {
             if (topic == IPayments.StreamCut.selector) {
                 uint256 back = abi.decode(log.data, (uint128));
                 s.owed -= back;
+                s.cut = back;
                 a.free += back;
             }
         } else if (topic == IPayments.Collected.selector) {
@@ -329,7 +331,7 @@ contract Model {
         _settle(a);
         (uint128 rate, uint32 lock, bool started) = abi.decode(log.data, (uint128, uint32, bool));
         IPayments.StreamState state = started ? IPayments.StreamState.Running : IPayments.StreamState.Reserved;
-        streams[id] = Stream(account, _address(log.topics[3]), rate, lock, a.clock, 0, 0, state);
+        streams[id] = Stream(account, _address(log.topics[3]), rate, lock, a.clock, 0, 0, state, 0);
         streamIds.push(id);
         a.lockup += uint256(rate) * lock;
         if (!started) return;
