@@ -17,7 +17,7 @@ endif
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench gas coverage lint fmt abi deny clean
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer gas coverage lint fmt abi sqlx deny clean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -61,17 +61,36 @@ bench: setup guestbook ## The benchmarks; they print figures and judge nothing
 	cargo build -p roadstead $(BENCH)
 	cargo run -q -p tests --bin bench $(BENCH)
 
+# Ponder is for this alone, so it is brought here; PONDER= leaves it out. EVENTS= says how many there are.
+bench-indexer: setup ## The indexer beside what the node and Postgres can do, and beside Ponder
+	$(if $(filter-out no,$(or $(PONDER),yes)),cd bench/ponder && npm ci --no-audit --no-fund)
+	cargo run -q -p indexer --release --example bench
+
 gas: ## Write snapshots/, the gas that `make test` holds the contracts to, and docs/gas.md
 	FORGE_SNAPSHOT_CHECK=false FORGE_SNAPSHOT_EMIT=true forge test --match-path 'contracts/test/gas/*'
 	node snapshots/table.mjs
 
+# Without the invariants, which would take long with what coverage adds to each step and cover nothing that is new.
 coverage: ## Line and branch coverage of the contracts
-	forge coverage --report summary --no-match-coverage '(test|script|node_modules)/'
+	forge coverage --report summary --no-match-coverage '(test|script|node_modules)/' --match-path 'contracts/test/{unit,vectors}/**'
+
+prove: setup ## What holds for every number there is (Halmos, in .roadstead/venv)
+	@scripts/prove
+
+audit: setup ## Slither (in .roadstead/venv) and forge lint over the contracts
+	@scripts/audit
+
+fuzz-contracts: setup ## The invariants with other seeds, for MINUTES=60
+	@scripts/fuzz-contracts
+
+mutants: setup ## Whether the unit tests notice the changes in scripts/mutants.txt
+	@scripts/mutants
 
 lint: ## Formatting, lints, and whether the committed ABI is the contracts'
 	forge fmt --check
 	forge lint
 	scripts/abi --check
+	scripts/sqlx --check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
@@ -81,6 +100,9 @@ fmt: ## Format Solidity and Rust
 
 abi: ## Write crates/chain/abi from the contracts
 	scripts/abi
+
+sqlx: ## Write .sqlx, what the queries are checked against, from migrations/
+	scripts/sqlx
 
 deny: ## Licences, sources and duplicates of the dependencies (cargo install cargo-deny)
 	cargo deny check licenses bans sources

@@ -32,9 +32,10 @@ create table block (
     time seconds not null
 );
 
--- An event leaves with its block, so a reorg is one delete.
+-- An event leaves with its block, so a reorg is one delete. What a foreign key checks row by row, at the price of the copy
+-- itself, the triggers below check for all rows of a statement at once.
 create table event (
-    block_number bigint not null references block on delete cascade,
+    block_number bigint not null,
     log_index integer not null,
     tx_hash hash not null,
     contract text not null,
@@ -49,6 +50,35 @@ create table event (
 create index event_by_account on event (account, block_number, log_index) where account is not null;
 create index event_by_provider on event (provider, block_number, log_index) where provider is not null;
 create index event_by_lease on event (lease, block_number, log_index) where lease is not null;
+
+create function event_has_block() returns trigger language plpgsql as $$
+begin
+    if exists (
+        select from (select distinct block_number from added) event
+        where not exists (select from block where number = event.block_number)
+    ) then
+        raise foreign_key_violation using message = 'an event is of a block that is not there';
+    end if;
+    return null;
+end $$;
+create trigger event_has_block after insert on event
+    referencing new table as added for each statement execute function event_has_block();
+
+create function event_leaves() returns trigger language plpgsql as $$
+begin
+    delete from event using gone where block_number = gone.number;
+    return null;
+end $$;
+create trigger event_leaves after delete on block
+    referencing old table as gone for each statement execute function event_leaves();
+
+-- Neither is ever renamed to another block.
+create function is_final() returns trigger language plpgsql as $$
+begin
+    raise exception '% is only inserted and deleted', tg_table_name;
+end $$;
+create trigger block_is_final before update on block for each statement execute function is_final();
+create trigger event_is_final before update on event for each statement execute function is_final();
 
 -- What a row was before a block that may yet go away changed it; null if it was not there. Taking a block back puts the
 -- oldest of these back that are newer than the block that stays.

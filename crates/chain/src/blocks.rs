@@ -38,7 +38,7 @@ const MAX_RANGE: u64 = 2_000;
 const MAX_RECENT_RANGE: u64 = 16;
 
 /// About how many events a range should hold, so that what is under way fits into little memory.
-const EVENTS_PER_RANGE: usize = 4_000;
+const EVENTS_PER_RANGE: u64 = 4_000;
 
 /// How long a range should take.
 const RANGE_TIME: Duration = Duration::from_secs(2);
@@ -325,7 +325,8 @@ impl Blocks {
         let head = node.head().await?;
         self.seen.number = head.header.number;
         self.seen.time = head.header.timestamp;
-        heads.send_if_modified(|seen| std::mem::replace(seen, self.seen) != self.seen);
+        // Also when nothing is new: that the node answers is news.
+        heads.send_replace(self.seen);
         if self.tip.is_some_and(|tip| tip.hash == head.hash) {
             return Ok(());
         }
@@ -446,12 +447,11 @@ impl Blocks {
 
     /// Makes ranges longer or shorter, by what the last one held and took.
     fn adapt(&mut self, part: &Part) {
+        let length = part.to - part.from + 1;
         let events: usize = part.blocks.iter().map(|block| block.events.len()).sum();
-        if events > EVENTS_PER_RANGE * 2 || part.took > RANGE_TIME * 2 {
-            self.range = (self.range / 2).max(1);
-        } else if events < EVENTS_PER_RANGE / 2 && part.took < RANGE_TIME / 2 {
-            self.range = (self.range * 2).min(MAX_RANGE);
-        }
+        let by_events = length * EVENTS_PER_RANGE / (events as u64).max(1);
+        let by_time = if part.took > RANGE_TIME { length / 2 } else { length * 2 };
+        self.range = by_events.min(by_time).clamp(1, MAX_RANGE);
     }
 
     /// Hands blocks on that follow the tip. Returns whether they do.

@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use protocol::pod::MaxPrice;
 
 use crate::{
-    account::AccountName, app, bid, challenge, copy, dev, events, exec, forward, moving, order,
-    provider, remote::Since, stake, stats, volume, vouch, watcher,
+    account::AccountName, app, bid, challenge, copy, dev, events, exec, forward, indexer, moving,
+    order, provider, remote::Since, stake, stats, volume, vouch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -300,6 +300,9 @@ pub(crate) enum Verb {
     /// Rent out this machine
     #[command(subcommand)]
     Provider(provider::Verb),
+    /// Mirror the chain in a database, for whoever wants to query it
+    #[command(subcommand)]
+    Indexer(indexer::Verb),
     /// Run the whole market on this machine: a private chain, the contracts, three providers, funded wallets
     #[command(after_help = "Example:\n  roadstead dev --demo")]
     Dev(dev::Args),

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod forward;
 mod images;
+mod indexer;
 mod init;
 mod market;
 mod money;
@@ -55,13 +56,21 @@ const NOT_STARTED: u8 = 3;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     // A service tells how it goes; a verb shows what came of it.
-    let service = matches!(cli.verb, Verb::Provider(provider::Verb::Run { .. }));
+    let service = matches!(
+        cli.verb,
+        Verb::Provider(provider::Verb::Run { .. }) | Verb::Indexer(indexer::Verb::Run { .. })
+    );
     let level = if service { "info" } else { "warn" };
     let log = EnvFilter::try_from_env("ROADSTEAD_LOG").unwrap_or_else(|_unset| level.into());
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let subscriber = tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours);
-    subscriber.with_writer(std::io::stderr).init();
+    let subscriber = subscriber.with_writer(std::io::stderr);
+    if service && cli.global.json {
+        subscriber.json().init()
+    } else {
+        subscriber.init()
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("error: TLS is set up already, by something else than this program");
         return ExitCode::FAILURE;
@@ -128,6 +137,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Claim => claim::run(&settings, &claim::Source::ALL).await,
         Verb::Wallet(verb) => wallet::run(&verb, &settings).await,
         Verb::Provider(verb) => provider::run(&verb, &settings).await,
+        Verb::Indexer(verb) => indexer::run(verb, &settings).await,
         Verb::Dev(args) => dev::run(&args, &settings).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -325,6 +325,20 @@ contract ReportTest is Watchers {
         assertEq(uint8(leases.lease(_lease).reason), uint8(ILeases.CloseReason.WentDark));
     }
 
+    /// @dev An outage that costs all takes what others before it have left, and no more.
+    function test_WhenFullAfterAnother_TakesWhatIsLeft() public {
+        uint40 from = _begin();
+        vm.warp(from + EPOCH);
+        sla.openEpoch();
+        vm.warp(from + 2 * EPOCH - 1);
+        _report(from, from + 600);
+        _report(from + 1_000, from + EPOCH);
+        _report(from + EPOCH, from + EPOCH + 3_000);
+        assertEq(_coverage(), 0);
+        assertEq(sla.outageOf(_lease).total, COVERAGE);
+        assertLt(sla.outageOf(_lease).due, COVERAGE);
+    }
+
     function test_WhenFull_PaidUpToTheMomentItWentDark() public {
         payments.collect(_only(_streamOf(_lease)));
         uint256 at = block.timestamp;

@@ -280,20 +280,20 @@ impl Node {
         read: impl FnOnce(&[&RawValue]) -> Result<T, NodeError>,
     ) -> Result<T, NodeError> {
         let mut tries = 1;
-        let bytes = loop {
-            match self.post(calls).await {
+        loop {
+            let failure = match self.post(calls).await {
                 Ok(bytes) => match answers(&bytes, calls.len()) {
-                    Ok(_complete) => break bytes,
-                    Err(err) if tries == TRIES => return Err(err),
-                    Err(_) => (),
+                    Ok(answers) => return read(&answers),
+                    Err(err) => err,
                 },
-                Err(err) if tries == TRIES => return Err(err),
-                Err(_) => (),
+                Err(err) => err,
+            };
+            if tries == TRIES {
+                return Err(failure);
             }
             tokio::time::sleep(PAUSE * 2_u32.pow(tries)).await;
             tries += 1;
-        };
-        read(&answers(&bytes, calls.len())?)
+        }
     }
 
     async fn post(&self, calls: &[Call]) -> Result<Vec<u8>, NodeError> {

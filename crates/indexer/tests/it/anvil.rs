@@ -26,10 +26,6 @@ pub(crate) struct Anvil {
     http: reqwest::Client,
 }
 
-fn forge_project() -> PathBuf {
-    std::env::var_os("FORGE_PROJECT").map_or_else(project, PathBuf::from)
-}
-
 fn tool(name: &str) -> PathBuf {
     let ours = project().join("node_modules/.bin").join(name);
     if ours.exists() { ours } else { name.into() }
@@ -44,7 +40,7 @@ impl Anvil {
     /// Starts a chain, deploys the contracts on it, and stops it from making blocks by itself.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let _already_set = rustls::crypto::ring::default_provider().install_default();
-        let inside = forge_project().join(".roadstead");
+        let inside = project().join(".roadstead");
         std::fs::create_dir_all(&inside)?;
         let folder = tempfile::tempdir_in(inside)?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -90,7 +86,7 @@ impl Anvil {
             .args(["script", "script/Deploy.s.sol", "--rpc-url", &url, "--broadcast"])
             .args(["--skip-simulation", "--offline", "--no-storage-caching", "--non-interactive"])
             .env("DEPLOYER_KEY", hex::encode_prefixed(deployer.to_bytes()))
-            .env("DEPLOYMENT_FILE", file.strip_prefix(forge_project())?)
+            .env("DEPLOYMENT_FILE", file.strip_prefix(project())?)
             .env("FOUNDRY_BROADCAST", anvil.folder.path().join("broadcast"))
             // Short times, so that a short history goes through all of them.
             .envs([("UNBOND_DELAY", "120"), ("CLAIM_WINDOW", "100"), ("CHALLENGE_PAUSE", "0")])
@@ -100,7 +96,7 @@ impl Anvil {
                 ("NAME_GRACE", "50"),
                 ("WATCHER_BOND", "1"),
             ])
-            .current_dir(forge_project())
+            .current_dir(project())
             .output()
             .await?;
         ensure!(

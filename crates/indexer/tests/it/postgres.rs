@@ -51,7 +51,7 @@ impl Postgres {
         Ok(said)
     }
 
-    fn psql(&self, statement: &str) -> anyhow::Result<()> {
+    pub(crate) fn psql(&self, statement: &str) -> anyhow::Result<()> {
         let output = Command::new("psql")
             .args(["--no-psqlrc", "--quiet", "--dbname", &self.url, "--command", statement])
             .output()?;
@@ -79,6 +79,7 @@ impl Postgres {
     }
 
     /// Ends every process of the cluster at once, as a crash of the machine would, and starts it again.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the benchmark crashes nothing"))]
     pub(crate) fn crash(&self) -> anyhow::Result<()> {
         let folder = self.folder.as_deref().context("the cluster is not ours")?;
         let pid = std::fs::read_to_string(folder.join("data/postmaster.pid"))?;
