@@ -13,11 +13,17 @@ else
 cargo_test := cargo test --workspace --exclude tests && cargo test -p tests -- --test-threads=2
 endif
 
-# A provider mounts volumes and fences its pods in, which only root may.
-as_root := $(if $(filter 0,$(shell id -u)),,sudo)
+# A provider mounts volumes and fences its pods in, which only root may, so the market, the tests that run providers, and
+# their benchmark run as root: through sudo, where somebody else types this.
+ifneq ($(shell id -u),0)
+as_root := sudo --preserve-env env PATH=$(PATH)
+runner := CARGO_TARGET_$(shell tr a-z- A-Z_ <<< '$(host)')_RUNNER
+test-crates bench: export $(runner) := $(as_root)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer gas coverage lint fmt abi sqlx deny clean
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer gas coverage prove \
+        audit fuzz-contracts mutants lint fmt abi sqlx deny clean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -39,7 +45,7 @@ guestbook: ## The demo app: a static binary, its image in Docker, its secret in 
 	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' cargo build -p guestbook --release --target $(host)
 	mkdir -p $(context)/data
 	cp target/$(host)/release/guestbook $(context)/
-	docker build -q -t roadstead/guestbook -f examples/guestbook/Dockerfile $(context)
+	$(as_root) docker build -q -t roadstead/guestbook -f examples/guestbook/Dockerfile $(context)
 	@test -e $(env) || (umask 077; printf 'GUESTBOOK_SESSION_KEY=%s\n' "$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" > $(env))
 
 test: setup test-contracts test-crates test-scripts ## All tests

@@ -81,11 +81,13 @@ async fn deploy(stack: &Stack, pod: &PodFile) -> anyhow::Result<(Duration, Durat
     let site = stack.provider.site(&pod.host)?;
     let began = Instant::now();
     let mut deploying = stack.publisher.start(&["deploy", pod.path(), "--yes", "--fund", "5"])?;
+    let mut said = String::new();
     loop {
-        let step = deploying.step().await?.context("nothing was ordered")?;
+        let step = deploying.step().await?.with_context(|| format!("nothing was ordered: {said}"))?;
         if step.contains("opens the lease") {
             break;
         }
+        said.push_str(&step);
     }
     let ordered = Instant::now();
     answers(&site).await?;
@@ -94,6 +96,9 @@ async fn deploy(stack: &Stack, pod: &PodFile) -> anyhow::Result<(Duration, Durat
     let command = began.elapsed();
     stack.publisher.down(lease).await?;
     stack.nothing_is_left().await?;
+    // A volume is kept past its lease, and one kept for each run would fill the provider.
+    let id = lease.to_string();
+    stack.publisher.json(&["volume", "rm", &id, "book"]).await?;
     Ok((order, command))
 }
 
