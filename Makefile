@@ -1,7 +1,8 @@
-# Every recipe's tools: the pinned Foundry in node_modules first, then whatever the machine has.
+# Every recipe's tools: the pinned Foundry in node_modules first, then whatever the machine has, also what a user of
+# Debian's does not find by name (iptables, losetup).
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 export FOUNDRY_DISABLE_NIGHTLY_WARNING := 1
 
 host := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
