@@ -330,7 +330,21 @@ fn publisher_home(
         ..settings.clone()
     };
     wallet::store(&settings, publisher.sender.signer())?;
+    give_to_sudo_user(&home)?;
     Ok(home)
+}
+
+/// Who started this through sudo uses the home from a terminal of their own.
+fn give_to_sudo_user(home: &Path) -> anyhow::Result<()> {
+    let id = |name| std::env::var_os(name)?.into_string().ok()?.parse::<u32>().ok();
+    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    for file in std::fs::read_dir(home)? {
+        std::os::unix::fs::chown(file?.path(), Some(user), Some(group))?;
+    }
+    Ok(std::os::unix::fs::chown(home, Some(user), Some(group))?)
 }
 
 fn provider(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ::provider::wire::ImageParts;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bollard::{Docker, models::ImageInspect};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::{
     client::Client,
+    output,
     progress::{Progress, Step},
 };
 
@@ -33,7 +34,14 @@ const MAX_JSON: u64 = 1 << 20;
 /// The Docker engine of this machine, or of `DOCKER_HOST`.
 pub(crate) async fn docker() -> anyhow::Result<Docker> {
     let docker = Docker::connect_with_defaults().context("Docker cannot be used")?;
-    docker.negotiate_version().await.context("Docker does not answer on this machine")
+    docker.negotiate_version().await.map_err(|err| {
+        let said = output::causes(&anyhow::Error::from(err));
+        if said.contains("Permission denied") {
+            anyhow!("Docker on this machine is root's and the docker group's; join it (`sudo usermod -aG docker $USER`, then log in again), or be root")
+        } else {
+            anyhow!("Docker does not answer on this machine: {said}")
+        }
+    })
 }
 
 /// An image, if Docker has it.

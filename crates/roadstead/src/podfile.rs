@@ -236,7 +236,11 @@ async fn find(
             let note = "its registry does not have it; the one on this machine is sent".to_owned();
             Ok((pushed(docker, &local).await?, Some(note)))
         }
-        (Err(err), _) => Err(err),
+        (Err(err), Ok(_)) => Err(err.context("it was not made on this machine")),
+        (Err(err), Err(docker)) => {
+            Err(err
+                .context(format!("whether it was made on this machine is not known ({docker:#})")))
+        }
     }
 }
 
@@ -263,9 +267,7 @@ async fn registry_digest(name: &ImageName) -> anyhow::Result<Digest> {
     });
     let anonymous = oci_client::secrets::RegistryAuth::Anonymous;
     let digest = client.fetch_manifest_digest(&reference, &anonymous).await.with_context(|| {
-        format!(
-            "it was not made on this machine, and {registry} does not give its digest; providers pull without a password"
-        )
+        format!("{registry} does not give its digest; providers pull without a password")
     })?;
     Ok(digest.parse()?)
 }
