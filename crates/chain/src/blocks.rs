@@ -5,6 +5,7 @@
 //! that are final logs are asked for in ranges, twice (of two nodes where there are two), and have to be in the block's
 //! bloom; a block whose bloom speaks of the contracts and for which no log is given is proven like a recent one.
 
+mod announced;
 mod node;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 use alloy::primitives::{Address, B256};
 use reqwest::Url;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{JoinError, JoinSet},
 };
 
@@ -116,6 +117,9 @@ pub enum FollowError {
     /// A node's address is not one.
     #[error("{0:?} is not the URL of a JSON-RPC node over http or https")]
     Url(String),
+    /// An address to subscribe at is not one.
+    #[error("{0:?} is not the URL of a JSON-RPC node over ws or wss")]
+    Subscription(String),
     /// There is no node.
     #[error("no JSON-RPC node was named")]
     NoNode,
@@ -167,6 +171,8 @@ pub struct Follow {
     pub recent: Vec<BlockId>,
     /// How often the head is looked for.
     pub poll: Duration,
+    /// Where nodes announce new heads over WebSocket, each of which is looked for at once.
+    pub subscribe: Vec<String>,
     /// Whether headers and receipts are hashed. A chain whose headers are made up differently needs this off.
     pub proof: bool,
     /// Whether blocks that are final are proven like recent ones, which is slow.
@@ -183,6 +189,7 @@ pub struct Blocks {
     finalized: u64,
     recent: VecDeque<BlockId>,
     poll: Duration,
+    subscribe: Vec<Url>,
     strict: bool,
     range: u64,
     window: usize,
@@ -250,6 +257,11 @@ impl Blocks {
         if nodes.is_empty() {
             return Err(FollowError::NoNode);
         }
+        let announcer = |url: &String| {
+            let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "ws" | "wss"));
+            parsed.ok_or_else(|| FollowError::Subscription(url.clone()))
+        };
+        let subscribe = follow.subscribe.iter().map(announcer).collect::<Result<_, _>>()?;
         Ok(Self {
             nodes: Arc::new(Nodes { nodes, current: AtomicUsize::new(0), proof: follow.proof }),
             addresses: contracts.addresses().collect(),
@@ -260,6 +272,7 @@ impl Blocks {
             finalized: follow.finalized,
             recent: follow.recent.into(),
             poll: follow.poll,
+            subscribe,
             strict: follow.strict,
             range: 16,
             window: WINDOW,
@@ -276,6 +289,11 @@ impl Blocks {
         steps: mpsc::Sender<Step>,
         heads: watch::Sender<Seen>,
     ) -> Result<(), FollowError> {
+        let announced = Arc::new(Notify::new());
+        let mut subscriptions = JoinSet::new();
+        for url in std::mem::take(&mut self.subscribe) {
+            subscriptions.spawn(announced::tell(url, Arc::clone(&announced)));
+        }
         let mut failures = 0_u32;
         loop {
             let before = self.tip;
@@ -310,6 +328,8 @@ impl Blocks {
             tokio::select! {
                 () = steps.closed() => return Ok(()),
                 () = tokio::time::sleep(pause) => (),
+                // A node that fails is left alone for its pause, whatever is announced.
+                () = announced.notified(), if failures == 0 => (),
             }
         }
     }

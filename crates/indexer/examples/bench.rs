@@ -198,6 +198,7 @@ fn config(anvil: &Anvil, url: &str) -> Config {
         deployment: anvil.deployment.clone(),
         database_url: url.to_owned(),
         poll: Duration::from_millis(5),
+        subscribe: Vec::new(),
         proof: true,
     }
 }

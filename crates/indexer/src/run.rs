@@ -49,6 +49,8 @@ pub struct Config {
     pub database_url: String,
     /// How often the head is looked for.
     pub poll: Duration,
+    /// Where nodes announce new heads over WebSocket.
+    pub subscribe: Vec<String>,
     /// Whether headers and receipts are hashed.
     pub proof: bool,
 }
@@ -229,6 +231,7 @@ async fn resume(
         finalized,
         recent: base.into_iter().chain(known).collect(),
         poll: config.poll,
+        subscribe: config.subscribe.clone(),
         proof: config.proof,
         strict,
     };

@@ -36,7 +36,16 @@ pub(crate) enum Verb {
         /// More JSON-RPC nodes: they are compared with one another, and asked when another one fails
         #[arg(long, value_name = "URL")]
         also_rpc: Vec<String>,
-        /// How often the head of the chain is looked for, in milliseconds
+        /// A node's WebSocket endpoint, which announces new heads: each is looked for at once
+        #[arg(
+            long,
+            env = "ROADSTEAD_SUBSCRIBE",
+            value_name = "URL",
+            value_delimiter = ',',
+            hide_env_values = true
+        )]
+        subscribe: Vec<String>,
+        /// How often the head of the chain is looked for whatever is announced, in milliseconds
         #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=60_000))]
         poll: u64,
         /// Take the nodes' word for headers and receipts, which are hashed otherwise: for chains that make them up
@@ -48,13 +57,14 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(verb: Verb, settings: &Settings) -> anyhow::Result<()> {
     match verb {
-        Verb::Run { database_url, listen, also_rpc, poll, trust_nodes } => {
+        Verb::Run { database_url, listen, also_rpc, subscribe, poll, trust_nodes } => {
             let chain = settings.connect().await?;
             let config = Config {
                 rpc: std::iter::once(settings.rpc.clone()).chain(also_rpc).collect(),
                 deployment: chain.deployment().clone(),
                 database_url,
                 poll: Duration::from_millis(poll),
+                subscribe,
                 proof: !trust_nodes,
             };
             serve(config, listen).await

@@ -44,6 +44,7 @@ async fn indexer_process() {
         deployment,
         database_url: given("CHILD_DATABASE").unwrap(),
         poll: Duration::from_millis(10),
+        subscribe: Vec::new(),
         proof: true,
     };
     let status = Arc::new(Status::default());

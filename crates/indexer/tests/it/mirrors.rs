@@ -26,6 +26,7 @@ pub(crate) fn config(anvil: &Anvil, rpc: &[&str], database_url: &str) -> Config 
         deployment: anvil.deployment.clone(),
         database_url: database_url.to_owned(),
         poll: Duration::from_millis(10),
+        subscribe: Vec::new(),
         proof: true,
     }
 }

@@ -86,6 +86,32 @@ async fn histories_that_change() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heads_are_announced_or_looked_for() -> anyhow::Result<()> {
+    let mut postgres = Postgres::start()?;
+    let anvil = Anvil::start().await?;
+    let mut history = History::begin(&anvil, 5).await?;
+    // Nobody looks for an hour, so what comes was announced.
+    let mut config_of = config(&anvil, &[&anvil.url], &postgres.database()?);
+    config_of.poll = Duration::from_secs(3600);
+    config_of.subscribe = vec![anvil.url.replacen("http", "ws", 1)];
+    let mut announced = Mirror::start(config_of);
+    // Nobody announces, so what comes was looked for.
+    let mut config_of = config(&anvil, &[&anvil.url], &postgres.database()?);
+    config_of.subscribe = vec!["ws://127.0.0.1:1".to_owned()];
+    let mut polled = Mirror::start(config_of);
+    polled.reaches(&anvil).await?;
+    // A subscription may begin after a block; the next block makes up for it.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        history.go_on(1).await?;
+    }
+    announced.reaches(&anvil).await?;
+    polled.reaches(&anvil).await?;
+    announced.stop().await?;
+    polled.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant() -> anyhow::Result<()> {
     let mut postgres = Postgres::start()?;
     let anvil = Anvil::start().await?;
