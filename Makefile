@@ -19,11 +19,11 @@ endif
 ifneq ($(shell id -u),0)
 as_root := sudo --preserve-env env PATH=$(PATH)
 runner := CARGO_TARGET_$(shell tr a-z- A-Z_ <<< '$(host)')_RUNNER
-test-crates bench: export $(runner) := $(as_root)
+test-crates bench bench-load: export $(runner) := $(as_root)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer gas coverage prove \
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer bench-load gas coverage prove \
         audit fuzz-contracts mutants lint fmt abi sqlx deny clean
 
 help: ## This list
@@ -72,6 +72,11 @@ bench: setup guestbook ## The benchmarks; they print figures and judge nothing
 bench-indexer: setup ## The indexer beside what the node and Postgres can do, and beside Ponder
 	$(if $(filter-out no,$(or $(PONDER),yes)),cd bench/ponder && npm ci --no-audit --no-fund)
 	cargo run -q -p indexer --release --example bench
+
+# PODS= says how many there are. What a provider costs is measured as it is run: optimised.
+bench-load: setup ## What a provider with 200 pods costs, and how long it takes to adopt them
+	cargo build -p roadstead --release
+	cargo run -q -p tests --bin load --release
 
 gas: ## Write snapshots/, the gas that `make test` holds the contracts to, and docs/gas.md
 	FORGE_SNAPSHOT_CHECK=false FORGE_SNAPSHOT_EMIT=true forge test --match-path 'contracts/test/gas/*'

@@ -5,6 +5,7 @@
 //! it ends, is removed when its [`Stack`] goes.
 
 mod anvil;
+mod browser;
 mod docker;
 mod engine;
 mod pod;
@@ -18,6 +19,7 @@ mod site;
 mod stack;
 mod wait;
 
+pub use browser::browse;
 pub use docker::{Container, Docker};
 pub use engine::{Engine, METADATA, WORLD};
 pub use pod::{Image, PodFile};

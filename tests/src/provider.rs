@@ -15,7 +15,7 @@ use nix::{
 use tokio::process::Child;
 
 use crate::{
-    process::{bound, roadstead},
+    process::{bound, roadstead, run},
     site::Site,
     wait::until,
 };
@@ -30,6 +30,7 @@ pub struct Provider {
     pub(crate) docker_host: Option<String>,
     pub(crate) api: SocketAddr,
     pub(crate) ingress: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) child: Option<Child>,
 }
 
@@ -50,6 +51,32 @@ impl Provider {
     /// When there is no HTTP client to be had.
     pub fn site(&self, host: &str) -> anyhow::Result<Site> {
         Site::new(self.ingress, host)
+    }
+
+    /// Where its admin page is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("provider.toml")
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Runs a verb of `roadstead provider` with its wallet and its configuration, and returns what was printed as JSON.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn verb(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let mut command = tokio::process::Command::new(roadstead()?);
+        command.args(["provider", "--json"]).args(args).arg("--config").arg(self.config());
+        command.env("ROADSTEAD_HOME", self.folder.join("home"));
+        Ok(serde_json::from_str(&run(&mut command).await?)?)
     }
 
     /// Where its data is.

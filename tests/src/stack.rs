@@ -38,6 +38,8 @@ pub const CONFIRMATIONS: u64 = 2;
 pub struct Setup {
     /// How many processors the provider rents out.
     pub cpu: &'static str,
+    /// How much memory.
+    pub memory: &'static str,
     /// What a processor costs.
     pub price: &'static str,
     /// For how many seconds of the price an account stays locked.
@@ -54,6 +56,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             cpu: "1",
+            memory: "512Mi",
             price: "0.01/h",
             lock: 60,
             start_within: 120,
@@ -441,7 +444,8 @@ async fn provider(
     let at = engine.map_or(Ipv4Addr::LOCALHOST, |engine| engine.inside);
     let (api, ingress) =
         (SocketAddr::from((at, free_port()?)), SocketAddr::from((at, free_port()?)));
-    let Setup { cpu, price, lock, start_within, quote_life, .. } = setup;
+    let admin = SocketAddr::from((at, free_port()?));
+    let Setup { cpu, memory, price, lock, start_within, quote_life, .. } = setup;
     let data = folder.join("data");
     let run = folder.join("run");
     let pid = engine.map_or("/var/run/docker.pid".into(), Engine::pid_file);
@@ -455,10 +459,11 @@ run = {run:?}
 [listen]
 api = "{}"
 ingress = "{}"
+admin = "{admin}"
 
 [capacity]
 cpu = "{cpu}"
-memory = "512Mi"
+memory = "{memory}"
 storage = "512Mi"
 
 [prices]
@@ -492,6 +497,7 @@ collect_every_s = 2
         docker_host: engine.map(Engine::host),
         api,
         ingress,
+        admin,
         child: None,
     })
 }

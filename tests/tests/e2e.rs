@@ -1,5 +1,7 @@
 //! The market, end to end: each test is a story on a chain, a provider and a Docker engine that are real.
 
+#[path = "e2e/admin.rs"]
+mod admin;
 #[path = "e2e/chain.rs"]
 mod chain;
 #[path = "e2e/deploy.rs"]

@@ -1,5 +1,7 @@
 //! A deployment of the contracts on a chain, and what can be read of it.
 
+mod provider;
+
 use std::{collections::BTreeMap, path::Path};
 
 use alloy::{
@@ -12,6 +14,7 @@ use alloy::{
 use protocol::{amount::Token, quote::Quote};
 use serde::{Deserialize, Serialize};
 
+pub use self::provider::{ChallengeStep, Collection};
 use crate::abi::{
     Apps, Auction, Erc20, IAuction, ILeases, IRegistry, Leases, Payments, Registry, Sla, Staking,
     apps::IApps,

@@ -230,7 +230,7 @@ async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
         leases: deployment.leases,
         region: config.region.clone(),
         seal_key: shared.keys.seal_key(),
-        prices: config.prices,
+        prices: shared.house.prices.now(),
         capacity: config.capacity,
         free: shared.free(open.iter().map(|lease| lease.pod)),
         running: open.len(),
@@ -261,7 +261,20 @@ async fn quote(
     Wallet(wallet): Wallet,
     Json(request): Json<QuoteRequest>,
 ) -> Result<Json<QuoteResponse>, Refusal> {
-    Ok(Json(api.quoter.quote(&api.shared, wallet, &request).await?))
+    let metrics = &api.shared.house.metrics;
+    match api.quoter.quote(&api.shared, wallet, &request).await {
+        Ok(quote) => {
+            metrics.quoted();
+            Ok(Json(quote))
+        }
+        Err(err) => {
+            metrics.refused(err.reason());
+            if err.is_ours() {
+                api.shared.house.troubles.note("quotes", &causes(&err));
+            }
+            Err(err.into())
+        }
+    }
 }
 
 async fn has_blob(
@@ -394,6 +407,7 @@ async fn lease(
     }
     let current = api.shared.pods.get(lease.pod);
     let hosts = current.iter().flat_map(|pod| pod.ingress().keys());
+    let message = message.or_else(|| api.shared.house.notice());
     let url = &api.quoter.config.ingress_url;
     let urls = hosts.map(|host| url.replace("{host}", host.as_str())).collect();
     Ok(Json(LeaseStatus { lease: id, phase, pod, message, urls, services }))

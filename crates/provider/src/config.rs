@@ -24,6 +24,8 @@ pub struct Config {
     pub endpoint: String,
     /// Where the ingress listens (HTTP).
     pub ingress: SocketAddr,
+    /// Where the admin page and the metrics are (HTTP), if anywhere.
+    pub admin: Option<SocketAddr>,
     /// How a URL of a pod's host is written, with `{host}` in it.
     pub ingress_url: String,
     /// Where the machines are.
@@ -36,6 +38,8 @@ pub struct Config {
     pub terms: Terms,
     /// For how long what a lease leaves is kept.
     pub keep: Keep,
+    /// What of the machine stays free for nothing new to be refused.
+    pub limits: Limits,
     /// What pushed images may take on disk while they wait to be loaded.
     pub pushed: Bytes,
     /// The range out of which each pod gets a network of its own.
@@ -105,6 +109,23 @@ impl Default for Keep {
     fn default() -> Self {
         let day = Duration::from_secs(86_400);
         Self { logs: 7 * day, volumes: 3 * day }
+    }
+}
+
+/// What has to stay free on the machine: with less, nothing new is quoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of each disk that the provider or the engine writes to.
+    pub disk_free: Bytes,
+    /// Of memory that programs could have.
+    pub memory_free: Bytes,
+    /// Of files that may still be opened.
+    pub files_free: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { disk_free: Bytes(2 << 30), memory_free: Bytes(256 << 20), files_free: 256 }
     }
 }
 

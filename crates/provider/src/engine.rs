@@ -249,6 +249,21 @@ impl Engine {
         })
     }
 
+    /// Where the engine keeps its images and containers, where that is on this machine.
+    pub(crate) async fn root(&self) -> Option<PathBuf> {
+        let root = PathBuf::from(self.docker.info().await.ok()?.docker_root_dir?);
+        (self.socket.is_some() && root.is_dir()).then_some(root)
+    }
+
+    /// The bridges of one pod of a lease.
+    pub(crate) fn bridges(&self, key: PodKey, hash: PodHash, pod: &Pod) -> Vec<String> {
+        let default: Option<Name> = DEFAULT_NETWORK.parse().ok();
+        let mut networks: Vec<Name> = pod.networks().into_keys().chain(default).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        networks.iter().map(|network| key.bridge(hash, network)).collect()
+    }
+
     fn mine(&self) -> HashMap<String, Vec<String>> {
         let labels = self.owner.labels().map(|(key, value)| format!("{key}={value}"));
         HashMap::from([("label".into(), labels.to_vec())])

@@ -13,6 +13,7 @@ use crate::{
     reconcile::Shared,
     records::{Record, by_prefix},
     volumes::VolumeFile,
+    wire::Happening,
 };
 
 /// How often holds are looked at.
@@ -37,6 +38,9 @@ pub(crate) async fn follow(shared: Arc<Shared>, stop: CancellationToken) {
             match event {
                 Some(Ok((key, what))) => {
                     since = SystemTime::now();
+                    if matches!(what, Happening::Restarted { .. }) {
+                        shared.house.metrics.restarted();
+                    }
                     shared.records.note(key, what);
                 }
                 Some(Err(err)) => break Some(err),

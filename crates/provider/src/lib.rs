@@ -3,13 +3,16 @@
 //! Its memory is the chain, a content-addressed pod store, and the labels on its containers: there is no database to
 //! lose, and a provider that starts again finds its pods running and adopts them.
 
+mod admin;
 mod api;
 mod archive;
 mod blobs;
 pub mod config;
 mod engine;
+pub mod facts;
 mod firewall;
 mod holds;
+mod house;
 mod keep;
 mod keys;
 mod leases;
@@ -27,10 +30,11 @@ pub mod tree;
 mod volumes;
 pub mod wire;
 
+pub use admin::{ADMIN_TOKEN, METRICS_TOKEN, Token};
 pub use config::Config;
 pub use firewall::FirewallError;
 pub use keys::{KeyError, Keys};
-pub use register::{RegisterError, Registration, listing, register};
+pub use register::{RegisterError, Registration, adopt_prices, listing, register};
 pub use run::{PurgeError, RunError, purge, run};
 
 /// An error with its causes, in one line.

@@ -2,19 +2,22 @@
 //!
 //! What is owed has left the payer's account already and waits in Payments, so collecting late loses nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use chain::abi::Payments;
 use protocol::amount::Amount;
 use tokio_util::sync::CancellationToken;
 
-use crate::{causes, leases::Snapshot, reconcile::Shared};
+use crate::{causes, house::Collected, leases::Snapshot, reconcile::Shared};
 
 /// The most streams that one transaction collects from.
 const MAX_STREAMS: usize = 50;
 
 /// What is worth collecting now: all that owe at least `above`, and whatever is left of those that are over.
-fn due(snapshot: &Snapshot, above: Amount) -> Vec<u64> {
+pub(crate) fn due(snapshot: &Snapshot, above: Amount) -> Vec<u64> {
     let leases = snapshot.leases.values();
     let due = leases.filter(|lease| {
         let owed = lease.owed.collectable();
@@ -37,17 +40,30 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             _ = tick.tick() => (),
         }
-        let leases = due(&shared.seen.borrow(), above);
+        let snapshot = shared.seen.borrow().clone();
+        let leases = due(&snapshot, above);
         if leases.is_empty() {
             continue;
         }
+        let over = snapshot.leases.values().filter(|lease| lease.over);
+        let over = over.filter(|lease| leases.contains(&lease.key.lease)).count();
+        let collected = |failed| Collected {
+            at: SystemTime::now(),
+            leases: (leases.len() - over, over),
+            failed,
+        };
         let chain = shared.sender.chain();
         let ids = leases.iter().map(|lease| chain.stream_of(*lease)).collect();
         let call = Payments::collectCall { ids };
         match shared.sender.send(chain.deployment().payments, &call).await {
-            Ok(_) => tracing::info!("collected from {} leases", leases.len()),
+            Ok(_) => {
+                tracing::info!("collected from {} leases", leases.len());
+                shared.house.note_collection(collected(None));
+            }
             Err(err) => {
                 let cause = causes(&err);
+                shared.house.troubles.note("meter", &cause);
+                shared.house.note_collection(collected(Some(cause.clone())));
                 tracing::warn!(error = cause, "nothing was collected; what is owed stays owed");
             }
         }

@@ -3,10 +3,7 @@
 //! Any wallet that is signed in may ask. A quote promises a price, not room: whoever opens a lease first has it, and
 //! the other one's lease is closed again at no cost. So asking for many quotes keeps nobody else out.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Mutex, PoisonError};
 
 use alloy::{
     primitives::{Address, U256, aliases::U24, aliases::U40},
@@ -54,6 +51,10 @@ pub(crate) enum QuoteError {
     VolumeResized(String, String, String),
     #[error("the provider is not listed at the moment; try again later")]
     NotListed,
+    #[error("there is no offer: {0}")]
+    Closed(String),
+    #[error("there is no offer at the moment: {0}")]
+    Pressure(String),
     #[error(transparent)]
     Price(#[from] PriceOverflow),
     #[error(transparent)]
@@ -77,7 +78,35 @@ impl QuoteError {
 
     /// Whether there is no room, rather than something wrong with the request.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Coverage { .. } | Self::HostTaken { .. })
+        matches!(
+            self,
+            Self::Full { .. }
+                | Self::Coverage { .. }
+                | Self::HostTaken { .. }
+                | Self::Closed(_)
+                | Self::Pressure(_)
+        )
+    }
+
+    /// In a word, for the metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Pod(_) => "pod",
+            Self::NotOwner { .. } | Self::NotYours(_) => "not-theirs",
+            Self::Full { .. } => "full",
+            Self::HostTaken { .. } => "host",
+            Self::Coverage { .. } => "coverage",
+            Self::Sla { .. } => "sla",
+            Self::VolumeResized(..) => "volume",
+            Self::NotListed => "not-listed",
+            Self::Closed(_) => "closed",
+            Self::Pressure(_) => "pressure",
+            Self::Price(_) => "price",
+            Self::Store(_) => "store",
+            Self::Chain(_) => "chain",
+            Self::Engine(_) => "engine",
+            Self::Sign(_) => "signature",
+        }
     }
 }
 
@@ -113,8 +142,6 @@ impl Nonces {
 pub(crate) struct Quoter {
     pub(crate) config: Config,
     pub(crate) nonces: Nonces,
-    /// Set while the provider takes nothing new.
-    pub(crate) draining: AtomicBool,
 }
 
 impl Quoter {
@@ -128,9 +155,10 @@ impl Quoter {
         if request.owner != wallet {
             return Err(QuoteError::NotOwner { signed_in: wallet, owner: request.owner });
         }
+        shared.house.may_quote(request.lease != 0)?;
         let pod = Pod::decode(request.pod.as_bytes())?;
         let account = account_id(request.owner, request.salt);
-        let price = self.config.prices.price(&pod.resources())?;
+        let price = shared.house.prices.now().price(&pod.resources())?;
         let sla = self.sla(request.sla)?;
         let snapshot = shared.seen.borrow().clone();
         let open = || {
@@ -156,7 +184,7 @@ impl Quoter {
 
         let version = chain.registry().versionOf(shared.sender.address()).call().await;
         let version = version.map_err(|err| QuoteError::Chain(err.into()))?;
-        if version == 0 || self.draining.load(Ordering::Relaxed) {
+        if version == 0 {
             return Err(QuoteError::NotListed);
         }
         let now = chain.head().await.map_err(QuoteError::Chain)?.timestamp;

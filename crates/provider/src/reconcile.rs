@@ -27,6 +27,7 @@ use crate::{
     causes,
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
     holds::Holds,
+    house::House,
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
     records::Records,
@@ -59,6 +60,15 @@ pub(crate) enum PassError {
     Chain(#[from] ReadError),
     #[error("the engine could not be read; all pods stay as they are")]
     Engine(#[from] EngineError),
+}
+
+impl PassError {
+    fn source_name(&self) -> &'static str {
+        match self {
+            Self::Chain(_) => "chain",
+            Self::Engine(_) => "engine",
+        }
+    }
 }
 
 /// A job that did not do what it was for.
@@ -174,6 +184,7 @@ pub(crate) struct Shared {
     /// The last snapshot that could be read; the API and the meter look at it.
     pub(crate) seen: watch::Sender<Arc<Snapshot>>,
     pub(crate) runs: Runs,
+    pub(crate) house: House,
 }
 
 /// Which of a lease's pods is the one that runs, while it is not simply the one that the chain names.
@@ -266,7 +277,11 @@ impl Reconciler {
                 changed = self.heads.changed() => if changed.is_err() { return },
                 Some(done) = self.jobs.join_next() => self.finish(done),
             }
-            match self.pass().await {
+            let began = Instant::now();
+            let passed = self.pass().await;
+            let metrics = &self.shared.house.metrics;
+            metrics.passed(began.elapsed(), passed.as_ref().err().map(PassError::source_name));
+            match passed {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("leases and containers can be read again");
@@ -275,6 +290,7 @@ impl Reconciler {
                 Err(err) if !failing => {
                     failing = true;
                     let cause = causes(&err);
+                    self.shared.house.troubles.note(err.source_name(), &cause);
                     tracing::warn!(error = cause, "nothing is changed until both can be read");
                 }
                 Err(_) => (),
@@ -300,6 +316,7 @@ impl Reconciler {
                 self.failures.insert(key, (count + 1, again));
                 let cause = causes(&err);
                 tracing::warn!(lease.id = key.lease, error = cause, "lease {} waits", key.lease);
+                self.shared.house.troubles.note(format!("lease {}", key.lease), &cause);
                 self.shared.statuses.note(key, cause);
             }
         }
@@ -307,7 +324,9 @@ impl Reconciler {
 
     async fn pass(&mut self) -> Result<(), PassError> {
         let snapshot = self.follower.read().await?;
+        let began = Instant::now();
         let pods = self.shared.engine.pods().await?;
+        self.shared.house.metrics.listed(began.elapsed());
         let now = snapshot.head.timestamp;
         self.shared.route(&snapshot, &pods);
 
@@ -347,6 +366,7 @@ impl Reconciler {
             self.shared.runs.forget(*key);
             self.failures.remove(key);
         }
+        self.shared.house.found.send_replace(Arc::new(pods));
         self.shared.seen.send_replace(Arc::new(snapshot));
         Ok(())
     }
@@ -415,11 +435,19 @@ impl Shared {
         };
         match action {
             Action::Start => {
+                let began = Instant::now();
                 let started = self.start(&lease, others).await;
+                let fatal = started.as_ref().err().and_then(|err| fatal(err, tries));
+                let outcome = match (&started, fatal) {
+                    (Ok(()), _) => "running",
+                    (Err(_), Some(_)) => "failed",
+                    (Err(_), None) => "again",
+                };
+                self.house.metrics.started(began.elapsed(), outcome);
                 let Err(err) = started else { return self.activate(&lease, wake).await };
-                let fatal = fatal(&err, tries);
                 let Some(reason) = fatal else { return Err(err) };
                 let cause = causes(&err);
+                self.house.troubles.note(format!("lease {}", key.lease), &cause);
                 self.statuses.set(key, Phase::Failed, Some(cause.clone()));
                 if lease.state == State::Pending {
                     tracing::warn!(
@@ -472,7 +500,9 @@ impl Shared {
     /// Writes down why a lease ended.
     async fn note_end(&self, key: PodKey) -> Result<(), ReadError> {
         let closing = self.sender.chain().closing(key.lease).await?;
-        let reason = closing.and_then(|(event, _block)| event.reason.try_into().ok());
+        let reason: Option<CloseReason> =
+            closing.and_then(|(event, _block)| event.reason.try_into().ok());
+        self.house.metrics.closed(&reason.unwrap_or(CloseReason::None).to_string());
         self.records.close(key, reason);
         Ok(())
     }

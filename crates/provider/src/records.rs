@@ -52,6 +52,9 @@ pub(crate) struct Record {
     ran: Option<u64>,
     /// Whether its end was written down.
     closed: bool,
+    /// When that was, and the number of the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<(u64, u8)>,
     /// When its containers were removed.
     removed: Option<u64>,
     /// For how many seconds its volumes are kept at most: what its quote said.
@@ -128,6 +131,11 @@ impl Records {
         self.folder(key).join("logs")
     }
 
+    /// Where what a lease used is kept.
+    pub(crate) fn usage(&self, key: PodKey) -> PathBuf {
+        self.folder(key).join("usage")
+    }
+
     /// The record of a lease.
     pub(crate) fn get(&self, key: PodKey) -> Option<Record> {
         self.lock().get(&key).cloned()
@@ -167,6 +175,7 @@ impl Records {
                     phase: Phase::Seen,
                     ran: None,
                     closed: false,
+                    ended: None,
                     removed: None,
                     keep_volumes: self.keep.volumes.as_secs(),
                     held: Vec::new(),
@@ -216,6 +225,7 @@ impl Records {
         let mut known = self.lock();
         let Some(record) = known.get_mut(&key).filter(|record| !record.closed) else { return };
         (record.closed, record.phase) = (true, Phase::Closed);
+        record.ended = Some((now(), reason.map_or(0, |reason| reason as u8)));
         let record = record.clone();
         self.write(&record);
         self.append(key, Happening::Closed { reason });
@@ -486,6 +496,7 @@ mod tests {
                 phase: Phase::Closed,
                 ran: Some(1_000_000),
                 closed: true,
+                ended: None,
                 removed: Some(1_000_000 + ran),
                 keep_volumes: 3 * 86_400,
                 held: Vec::new(),

@@ -31,6 +31,11 @@ pub struct Registration {
     pub locker: bool,
 }
 
+/// Has `config` ask for what was set later than its prices, if anything was.
+pub fn adopt_prices(config: &mut Config) {
+    config.prices = crate::house::prices::effective(&config.data, config.prices);
+}
+
 /// What a provider says of itself.
 pub fn listing(config: &Config, keys: &Keys) -> Listing {
     Listing {

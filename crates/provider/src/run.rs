@@ -1,12 +1,6 @@
 //! Puts the parts of a provider together and keeps them running.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use chain::{ReadError, Sender, abi::Registry, heads};
@@ -20,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Keys,
+    admin::{self, Site},
     api::{Api, router},
     blobs::Blobs,
     causes,
     engine::{Engine, Owner},
     firewall::{self, FirewallError},
     holds::Holds,
+    house::{House, observe},
     keep,
     keys::KeyError,
     leases::Follower,
@@ -34,7 +30,7 @@ use crate::{
     quote::{Nonces, Quoter},
     reconcile::{Reconciler, Runs, Shared},
     records::Records,
-    register::{RegisterError, register},
+    register::{RegisterError, adopt_prices, register},
     session::Sessions,
     slots::Slots,
     status::Statuses,
@@ -89,7 +85,7 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start; afterwards it goes on whatever does not answer.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     sender: Sender,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
@@ -99,6 +95,7 @@ pub async fn run(
         move |err| RunError::Folder(name, err)
     };
     std::fs::create_dir_all(&config.data).map_err(folder(&config.data))?;
+    adopt_prices(&mut config);
     let keys = Keys::open(&config.data)?;
     in_memory(&config.run)?;
     firewall::ensure().await?;
@@ -112,10 +109,18 @@ pub async fn run(
     let engine = connect(&config, &sender, volumes, Arc::clone(&records)).await?;
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
+    let admin = match config.admin {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let done = register(&sender, &config, &keys).await?;
     if done.listed {
         tracing::info!("provider {who} is listed at {}", config.endpoint);
     }
+    let token = sender.chain().token().await?;
+    let root = engine.root().await;
+    let house = House::open(&config, token, Arc::clone(&records), root.as_deref());
+    let house = house.map_err(folder(&config.data))?;
     let ttl = sender.chain().registry().TTL().call().await.map_err(ReadError::from)?;
 
     let tls = RustlsConfig::from_pem(
@@ -139,6 +144,7 @@ pub async fn run(
         capacity: config.capacity,
         seen: watch::Sender::default(),
         runs: Runs::default(),
+        house,
     });
     let (tell, head) = watch::channel(chain::Head::default());
     let mut first = shared.seen.subscribe();
@@ -161,7 +167,7 @@ pub async fn run(
         meter::run(metered, above, every, stopping).await;
         "meter"
     });
-    let (beating, stopping) = (sender.clone(), stop.clone());
+    let (beating, stopping) = (Arc::clone(&shared), stop.clone());
     tasks.spawn(async move {
         heartbeat(beating, Duration::from_secs(ttl.to::<u64>() / 3), stopping).await;
         "heartbeat"
@@ -176,6 +182,24 @@ pub async fn run(
         keep::tidy(tidied, stopping).await;
         "tidier"
     });
+    let (observed, stopping) = (Arc::clone(&shared), stop.clone());
+    tasks.spawn(async move {
+        observe::run(observed, stopping).await;
+        "observer"
+    });
+    if let Some(listener) = admin {
+        let site = Site::open(&config, Arc::clone(&shared)).map_err(folder(&config.data))?;
+        let stopping = stop.clone();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, admin::router(Arc::new(site)).into_make_service());
+            if let Err(err) =
+                served.with_graceful_shutdown(async move { stopping.cancelled().await }).await
+            {
+                tracing::error!(error = %err, "the admin page failed");
+            }
+            "admin page"
+        });
+    }
     let (cleaned, kept, stopping) = (Arc::clone(&shared), blobs.clone(), stop.clone());
     let life = Duration::from_secs(u64::from(config.terms.quote_life) + 600);
     tasks.spawn(async move {
@@ -196,7 +220,7 @@ pub async fn run(
         blobs,
         slots: Slots::default(),
         stop: stop.clone(),
-        quoter: Quoter { config, nonces: Nonces::new(), draining: AtomicBool::new(false) },
+        quoter: Quoter { config, nonces: Nonces::new() },
     }));
     let handle = Handle::new();
     let api = api.into_std().map_err(RunError::Tls)?;
@@ -303,7 +327,7 @@ fn is_in_memory(path: &Path) -> bool {
 }
 
 /// Says every `every` that the provider is alive.
-async fn heartbeat(sender: Sender, every: Duration, stop: CancellationToken) {
+async fn heartbeat(shared: Arc<Shared>, every: Duration, stop: CancellationToken) {
     let mut tick = tokio::time::interval(every.max(Duration::from_secs(1)));
     // Being listed counts as the first.
     tick.reset();
@@ -312,9 +336,10 @@ async fn heartbeat(sender: Sender, every: Duration, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = tick.tick() => (),
         }
-        let registry = sender.chain().deployment().registry;
-        if let Err(err) = sender.send(registry, &Registry::heartbeatCall {}).await {
+        let registry = shared.sender.chain().deployment().registry;
+        if let Err(err) = shared.sender.send(registry, &Registry::heartbeatCall {}).await {
             let cause = causes(&err);
+            shared.house.troubles.note("heartbeat", &cause);
             tracing::warn!(error = cause, "the heartbeat was not sent; it is tried again");
         }
     }

@@ -209,6 +209,8 @@ fn the_events_are_as_documented() {
         Happening::Paused,
         Happening::Held,
         Happening::Resumed,
+        Happening::Maintenance { until: Some("t".into()), why: Some("w".into()) },
+        Happening::MaintenanceOver,
         Happening::Amended { pod },
         Happening::Closed { reason: Some(CloseReason::PayerDone) },
         Happening::Removed { volumes_until: Some("t".into()) },

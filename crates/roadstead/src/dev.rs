@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Config, Keep, NetworkRange, Terms};
+use ::provider::config::{Config, Keep, Limits, NetworkRange, Terms};
 use alloy::{
     primitives::{Address, U256, hex},
     providers::ext::AnvilApi as _,
@@ -357,6 +357,7 @@ fn provider(
 ) -> anyhow::Result<Running> {
     let offset = u16::try_from(index)?;
     let (api, ingress) = (port(args, 8443 + offset)?, port(args, 8080 + offset)?);
+    let admin = port(args, 9640 + offset)?;
     let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let token = &session.token;
     let [cpu, memory, storage] = prices;
@@ -366,6 +367,7 @@ fn provider(
         api: local(api),
         endpoint: format!("https://127.0.0.1:{api}"),
         ingress: local(ingress),
+        admin: Some(local(admin)),
         ingress_url: format!("http://{{host}}:{ingress}"),
         region: region.to_owned(),
         prices: PriceList {
@@ -376,6 +378,7 @@ fn provider(
         capacity: Resources { cpu: Cpu(2_000), memory: Bytes(2 << 30), storage: Bytes(8 << 30) },
         terms: Terms { lock: 600, start_within: 120, ..Terms::default() },
         keep: Keep::default(),
+        limits: Limits::default(),
         pushed: Bytes(4 << 30),
         networks: NetworkRange::default(),
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],

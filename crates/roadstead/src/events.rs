@@ -64,6 +64,13 @@ fn words(what: &Happening) -> String {
         Happening::Paused => "paused, as the account is dry".into(),
         Happening::Held => "held at your wish".into(),
         Happening::Resumed => "goes on".into(),
+        Happening::Maintenance { until, why } => {
+            let until = until.as_ref().map(|until| format!(", until about {}", short_time(until)));
+            let why = why.as_ref().map(|why| format!(": {why}"));
+            let (until, why) = (until.unwrap_or_default(), why.unwrap_or_default());
+            format!("the provider is in maintenance{until}{why}")
+        }
+        Happening::MaintenanceOver => "the provider's maintenance is over".into(),
         Happening::Amended { pod } => format!("it is to run pod {pod} from now on"),
         Happening::Closed { reason: Some(reason) } => format!("closed: {reason}"),
         Happening::Closed { reason: None } => "closed".into(),

@@ -1,10 +1,11 @@
 //! The provider's verbs.
 
 mod file;
+mod house;
 
 use std::path::{Path, PathBuf};
 
-use ::provider::Keys;
+use ::provider::{Keys, facts::Facts};
 use alloy::primitives::{Address, U256};
 use anyhow::{Context as _, ensure};
 use chain::{
@@ -21,9 +22,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::file::{docker_host, read};
+use self::house::Switch;
 use crate::{
     output,
     progress::{OnStderr, Progress, Step},
+    remote::Until,
     session::Session,
     settings::Settings,
     wallet,
@@ -57,12 +60,48 @@ pub(crate) enum Verb {
         #[command(flatten)]
         config: Config,
     },
-    /// Show the listing, the bond, and the leases with what they owe
+    /// Show the listing, the bond, and the leases with what they owe; on the provider's machine also its mode, what is
+    /// used and free, and the last errors
     #[command(after_help = "Example:\n  roadstead provider status --json")]
     Status {
         /// Another provider than this wallet
         #[arg(long, value_name = "ADDRESS")]
         provider: Option<Address>,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Take nothing new; leases that run go on. Holds over restarts, also while the provider does not run
+    #[command(after_help = "Example:\n  roadstead provider drain on")]
+    Drain {
+        /// Whether to
+        switch: Switch,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Take nothing new and no updates, and tell the payers of what runs, in the events of their leases. Ends no lease
+    #[command(
+        after_help = "Example:\n  roadstead provider maintenance on --until 2h --why \"a new disk\""
+    )]
+    Maintenance {
+        /// Whether to
+        switch: Switch,
+        /// Until about when: 2h, 1d, or 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        until: Option<Until>,
+        /// What payers are told
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Print the address that signs in at the admin page of this machine's provider. Keep it to yourself
+    #[command(after_help = "Example:\n  roadstead provider admin")]
+    Admin {
+        /// Make a new token first: whoever is signed in is not any more
+        #[arg(long)]
+        new: bool,
+        #[command(flatten)]
+        config: Config,
     },
 }
 
@@ -83,7 +122,13 @@ pub(crate) async fn run(verb: &Verb, settings: &Settings) -> anyhow::Result<()> 
         Verb::Register { config } => register(&config.config, settings).await,
         Verb::Bond { amount } => bond(amount, settings).await,
         Verb::Run { config } => provide(&config.config, settings).await,
-        Verb::Status { provider } => status(*provider, settings).await,
+        Verb::Status { provider, config } => status(*provider, &config.config, settings).await,
+        Verb::Drain { switch, config } => house::drain(*switch, &config.config, settings),
+        Verb::Maintenance { switch, until, why, config } => {
+            let config = &config.config;
+            house::maintenance(*switch, until.as_ref(), why.as_deref(), config, settings)
+        }
+        Verb::Admin { new, config } => house::admin(*new, &config.config, settings),
     }
 }
 
@@ -106,7 +151,8 @@ async fn session(settings: &Settings) -> anyhow::Result<Session> {
 
 async fn register(config: &Path, settings: &Settings) -> anyhow::Result<()> {
     let session = session(settings).await?;
-    let config = read(config, &session.token)?;
+    let mut config = read(config, &session.token)?;
+    ::provider::adopt_prices(&mut config);
     let keys = Keys::open(&config.data)?;
     let done = ::provider::register(&session.sender, &config, &keys).await?;
     let value = serde_json::json!({
@@ -159,8 +205,12 @@ async fn provide(config: &Path, settings: &Settings) -> anyhow::Result<()> {
     let config = read(config, &session.token)?;
     let stop = CancellationToken::new();
     let (api, ingress, who) = (config.api, config.ingress, session.wallet());
+    let admin = config.admin;
     let ready = || {
         tracing::info!("provider {who} is ready: API on {api}, ingress on {ingress}");
+        if let Some(address) = admin {
+            tracing::info!("admin page on http://{address}/; `roadstead provider admin` signs in");
+        }
     };
     let provider = ::provider::run(config, session.sender.clone(), stop.clone(), ready);
     tokio::pin!(provider);
@@ -189,6 +239,9 @@ struct Status {
     /// Of all leases, closed ones too, and not collected yet.
     owed: Units,
     leases: Vec<LeaseRow>,
+    /// What it sees of itself, on its own machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    here: Option<Box<Facts>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -205,14 +258,20 @@ struct LeaseRow {
     leaves_at: Option<u64>,
 }
 
-async fn status(provider: Option<Address>, settings: &Settings) -> anyhow::Result<()> {
+async fn status(
+    provider: Option<Address>,
+    config: &Path,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     let chain = settings.connect().await?;
     let token = chain.token().await?;
     let who = match provider {
         Some(who) => who,
         None => wallet::address(&settings.wallet)?,
     };
-    let status = read_status(&chain, who).await?;
+    let mut status = read_status(&chain, who).await?;
+    let here = house::facts(config).await.filter(|facts| facts.provider == who);
+    status.here = here.map(Box::new);
     let now = chain.head().await?.timestamp;
     output::show(settings.json, &status, || describe(&status, &token, now))
 }
@@ -252,6 +311,7 @@ async fn read_status(chain: &Chain, who: Address) -> anyhow::Result<Status> {
         rate: Rate(rate),
         owed: Units(owed),
         leases,
+        here: None,
     })
 }
 
@@ -273,6 +333,9 @@ fn describe(status: &Status, token: &Token, now: u64) -> String {
         format!("earning  {}", output::price(status.rate, token)),
         format!("owed     {}", show(status.owed.collectable())),
     ];
+    if let Some(facts) = &status.here {
+        lines.extend(house::describe(facts, token));
+    }
     if !status.leases.is_empty() {
         let rows = status.leases.iter().map(|row| {
             vec![

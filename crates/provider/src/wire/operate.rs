@@ -69,6 +69,17 @@ pub enum Happening {
     Held,
     /// It was thawed, or started again after it was held.
     Resumed,
+    /// The provider is in maintenance: its pods go on, as far as it can have them go on.
+    Maintenance {
+        /// Until about when, as RFC 3339, if it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<String>,
+        /// Why, if it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Its maintenance is over.
+    MaintenanceOver,
     /// The lease is to run another pod from now on.
     Amended {
         /// Which.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Config, Keep, NetworkRange, Terms};
+use ::provider::config::{Config, Keep, Limits, NetworkRange, Terms};
 use anyhow::{Context as _, ensure};
 use protocol::{
     amount::{Amount, Rate, Token},
@@ -33,6 +33,8 @@ struct File {
     #[serde(default)]
     keep: KeepTable,
     #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
     engine: EngineTable,
     #[serde(default)]
     chain: ChainTable,
@@ -43,6 +45,12 @@ struct File {
 struct Listen {
     api: SocketAddr,
     ingress: SocketAddr,
+    #[serde(default = "admin")]
+    admin: String,
+}
+
+fn admin() -> String {
+    "127.0.0.1:9640".into()
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,6 +87,14 @@ struct TermsTable {
 struct KeepTable {
     logs_days: Option<u32>,
     volumes_days: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsTable {
+    disk_free: Option<String>,
+    memory_free: Option<String>,
+    files_free: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,14 +137,47 @@ impl Default for ChainTable {
     }
 }
 
-/// Reads a provider's file. What it says of money is in whole `token`s.
-pub(crate) fn read(path: &Path, token: &Token) -> anyhow::Result<Config> {
+/// Where a provider keeps its data, and where its admin page is, if it has one.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) data: PathBuf,
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Reads what of a provider's file needs no chain.
+pub(crate) fn place(path: &Path) -> anyhow::Result<Place> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| {
+    let text = text(path)?;
+    let file = || {
+        let file: File = toml::from_str(&text)?;
+        anyhow::Ok(Place { admin: admin_address(&file.listen.admin)?, data: file.data })
+    };
+    file().with_context(|| format!("{name} is wrong"))
+}
+
+fn admin_address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let address = text.parse();
+    Ok(Some(address.with_context(|| {
+        format!("listen.admin: {text:?} is no address such as 127.0.0.1:9640; `off` means none")
+    })?))
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let name = path.display();
+    std::fs::read_to_string(path).with_context(|| {
         format!(
             "{name} cannot be read; `roadstead provider init` writes one, --config names another"
         )
-    })?;
+    })
+}
+
+/// Reads a provider's file. What it says of money is in whole `token`s.
+pub(crate) fn read(path: &Path, token: &Token) -> anyhow::Result<Config> {
+    let name = path.display();
+    let text = text(path)?;
     parse(&text, token).with_context(|| format!("{name} is wrong"))
 }
 
@@ -171,12 +220,14 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         api: file.listen.api,
         endpoint: file.endpoint,
         ingress: file.listen.ingress,
+        admin: admin_address(&file.listen.admin)?,
         ingress_url: file.ingress_url,
         region: file.region,
         prices,
         capacity,
         terms: terms(&file.terms, &amount)?,
         keep: keep(&file.keep),
+        limits: limits(&file.limits)?,
         pushed: file.engine.pushed.parse().context("engine.pushed")?,
         networks: networks(&file.engine.networks)?,
         dns: file.engine.dns,
@@ -241,6 +292,19 @@ fn keep(table: &KeepTable) -> Keep {
     }
 }
 
+fn limits(table: &LimitsTable) -> anyhow::Result<Limits> {
+    let default = Limits::default();
+    let bytes = |key: &'static str, text: &Option<String>, default: Bytes| match text {
+        Some(text) => text.parse().context(key),
+        None => Ok(default),
+    };
+    Ok(Limits {
+        disk_free: bytes("limits.disk_free", &table.disk_free, default.disk_free)?,
+        memory_free: bytes("limits.memory_free", &table.memory_free, default.memory_free)?,
+        files_free: table.files_free.unwrap_or(default.files_free),
+    })
+}
+
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
     let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
     match base.map(|base| base.octets()) {
@@ -263,6 +327,8 @@ mod tests {
         assert_eq!(config.terms, Terms::default());
         assert_eq!(config.networks, NetworkRange::default());
         assert_eq!(config.keep, Keep::default());
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.admin, Some("127.0.0.1:9640".parse().unwrap()));
         assert_eq!(config.capacity.cpu, Cpu(2_000));
         // 0.01/h for a processor is 2,777,777,777 units per second.
         assert_eq!(config.prices.cpu, Rate(2_777_777));
@@ -288,6 +354,8 @@ mod tests {
         check("{host}", "host", &["ingress_url"]);
         check("logs_days = 7", "logs_days = -7", &["logs_days", "-7"]);
         check("10.213.0.0/16", "10.213.0.0/24", &["engine.networks", "10.213.0.0/24"]);
+        check("127.0.0.1:9640", "9640", &["listen.admin", "\"9640\"", "off"]);
+        check("disk_free = \"2Gi\"", "disk_free = \"much\"", &["limits.disk_free", "much"]);
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);
         check("poll_ms = 1000", "poll_ms = 0", &["chain.poll_ms"]);
