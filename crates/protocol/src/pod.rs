@@ -74,8 +74,22 @@ struct Parts {
 pub struct Target {
     /// The TCP port on which the service listens.
     pub port: std::num::NonZeroU16,
+    /// What it speaks there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: Http,
     /// The service.
     pub service: Label,
+}
+
+/// What a service speaks to the ingress. Visitors may speak either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Http {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte ("prior knowledge"): gRPC.
+    H2c,
 }
 
 /// What services reach each other over. Those that share none do not.

@@ -33,6 +33,7 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ price: { max: 1/y, min: 1/h }, sla: { coverage: -1, grace: 1h, full: 1h, response: 999d, extra: 1 } }",
     "{ scale: { min: 2 }, providers: { where: 'true', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
     "{ providers: { address: [\"0x00000000000000000000000000000000000000aA\", 0x00000000000000000000000000000000000000aa] } }",
+    "{ ingress: { a.example.org: { to: \"web:8080\", protocol: http3 }, b.example.org: { target: \"web:8080\" }, c.example.org: { to: web } } }",
     "[]",
 ];
 

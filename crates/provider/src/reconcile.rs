@@ -14,7 +14,7 @@ use chain::{Head, ReadError, SendError, abi::Leases};
 use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
-    pod::{Condition, Label, Mount, Pod, PodHash, Service},
+    pod::{Condition, Http, Label, Mount, Pod, PodHash, Service, Target},
     resources::Bytes,
 };
 use tokio::{
@@ -746,7 +746,7 @@ impl Shared {
             let dry = lease.is_dry(snapshot.head.timestamp);
             for (host, target) in pod.ingress() {
                 let container = containers.get(target.service.as_str());
-                let backend = backend(container, target.port.get(), dry);
+                let backend = backend(container, target, dry);
                 routes.entry(host.to_string()).or_insert(backend);
             }
         }
@@ -759,12 +759,16 @@ impl Shared {
     }
 }
 
-fn backend(container: Option<&Container>, port: u16, dry: bool) -> Backend {
+fn backend(container: Option<&Container>, target: &Target, dry: bool) -> Backend {
     use bollard::models::ContainerSummaryStateEnum as S;
     match container {
         _ if dry => Backend::Unavailable(PAUSED.into()),
         Some(Container { state: S::RUNNING, ip: Some(ip), .. }) => {
-            Backend::Addrs(vec![(*ip, port).into()])
+            let addrs = vec![(*ip, target.port.get()).into()];
+            match target.protocol {
+                Http::Http1 => Backend::Addrs(addrs),
+                Http::H2c => Backend::H2c(addrs),
+            }
         }
         Some(Container { state: S::PAUSED, .. }) => Backend::Unavailable(PAUSED.into()),
         _ => Backend::Unavailable("starting".into()),
@@ -846,6 +850,30 @@ mod tests {
             check(state, true, 1, Whole, Some(Remove));
             check(state, true, 1, Partial, Some(Remove));
             check(state, true, 1, Absent, None);
+        }
+    }
+
+    #[test]
+    fn requests_go_to_what_runs_in_the_protocol_that_it_speaks() {
+        use bollard::models::ContainerSummaryStateEnum as S;
+        let target = |protocol: &str| -> Target {
+            let json = serde_json::json!({ "port": 90, "protocol": protocol, "service": "web" });
+            serde_json::from_value(json).unwrap()
+        };
+        let ip = std::net::Ipv4Addr::new(10, 213, 0, 2);
+        let addrs = vec![(ip, 90).into()];
+        let id = "web".to_owned();
+        let runs = Container { id, state: S::RUNNING, ip: Some(ip), lost: false };
+        let frozen = Container { state: S::PAUSED, ..runs.clone() };
+        let paused = Backend::Unavailable(PAUSED.into());
+        for (container, protocol, dry, wanted) in [
+            (Some(&runs), "http1", false, Backend::Addrs(addrs.clone())),
+            (Some(&runs), "h2c", false, Backend::H2c(addrs)),
+            (Some(&runs), "h2c", true, paused.clone()),
+            (Some(&frozen), "h2c", false, paused),
+            (None, "h2c", false, Backend::Unavailable("starting".into())),
+        ] {
+            assert_eq!(backend(container, &target(protocol), dry), wanted, "{protocol} {dry}");
         }
     }
 

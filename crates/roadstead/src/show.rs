@@ -14,7 +14,7 @@ use futures::future::join_all;
 use protocol::{
     amount::{Amount, Rate, Token, Units},
     lease::{CloseReason, State as LeaseState},
-    pod::{ImageRef, Pod},
+    pod::{Http, ImageRef, Pod},
     resources::Resources,
 };
 use serde::Serialize;
@@ -171,6 +171,9 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
     }
     for (host, target) in pod.ingress() {
         text.push_str(&format!("\ningress {host}: {}:{}", target.service, target.port));
+        if target.protocol == Http::H2c {
+            text.push_str(" (h2c)");
+        }
     }
     text.push_str(&format!("\nin all: {}", pod.resources()));
     text

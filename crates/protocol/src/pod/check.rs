@@ -63,7 +63,7 @@ impl Parts {
 
     fn target_faults(&self, host: &Host, target: &Target, faults: &mut Faults) {
         let path = tree::key("x-roadstead.ingress", host.as_str());
-        let Target { service: name, port } = target;
+        let Target { service: name, port, .. } = target;
         match self.services.get(name) {
             None => {
                 faults.unknown(&path, "service", name.as_str(), self.services.keys(), ADD_SERVICE);

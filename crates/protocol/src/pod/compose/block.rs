@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 
 use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
 use crate::pod::{
-    Host, Target,
+    Host, Http, Target,
     names::{port_number, show},
     tree::At,
 };
@@ -36,6 +36,18 @@ impl Reader<'_> {
     }
 
     fn target(&self, at: &At<'_>) -> Option<Target> {
+        if !at.value.is_object() {
+            return self.place(at);
+        }
+        let fields = at.fields()?;
+        let place = fields.require("to", "write to: \"web:8080\"");
+        let place = place.and_then(|at| self.place(&at));
+        let protocol = fields.get("protocol").and_then(|at| http(&at)).unwrap_or_default();
+        fields.finish_ours(&[]);
+        Some(Target { protocol, ..place? })
+    }
+
+    fn place(&self, at: &At<'_>) -> Option<Target> {
         let text = at.text()?;
         let Some((service, port)) = text.split_once(':') else {
             at.fail(format!("{} is no target; write it as in \"web:8080\"", show(&text)));
@@ -43,7 +55,7 @@ impl Reader<'_> {
         };
         let service = at.check(service.parse())?;
         let port = at.check(port_number(port))?;
-        Some(Target { port, service })
+        Some(Target { port, protocol: Http::default(), service })
     }
 
     fn criteria(&self, at: &At<'_>) -> Criteria {
@@ -96,6 +108,17 @@ impl Reader<'_> {
         fields.finish_ours(&[]);
         let [grace, full, response] = [grace, full, response].map(|time| time.map(|(s, _)| s));
         SlaWishes { coverage, grace, full, response }
+    }
+}
+
+fn http(at: &At<'_>) -> Option<Http> {
+    match at.text()?.as_str() {
+        "http1" => Some(Http::Http1),
+        "h2c" | "grpc" => Some(Http::H2c),
+        other => {
+            at.fail(format!("{} is no protocol of ingress; write http1, h2c or grpc", show(other)));
+            None
+        }
     }
 }
 
