@@ -2,6 +2,8 @@
 
 #[path = "e2e/admin.rs"]
 mod admin;
+#[path = "e2e/attest.rs"]
+mod attest;
 #[path = "e2e/chain.rs"]
 mod chain;
 #[path = "e2e/deploy.rs"]

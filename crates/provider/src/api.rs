@@ -10,11 +10,11 @@ mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequestParts, Path, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State},
     http::{StatusCode, header, request::Parts},
     middleware::map_response,
     response::{IntoResponse, Response},
@@ -22,10 +22,12 @@ use axum::{
 };
 use bollard::models::HealthStatusEnum;
 use protocol::{lease::State as LeaseState, pod::PodHash};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
+    attest::{AttestError, Attester},
     blobs::{BlobError, Blobs},
     causes,
     engine::{Container, EngineError, Found},
@@ -36,8 +38,8 @@ use crate::{
     slots::{Slots, TooMany},
     status::Status,
     wire::{
-        ApiError, ImageParts, Info, LeaseStatus, Nonce, Phase, QuoteRequest, QuoteResponse,
-        ServiceStatus, Session, SignIn,
+        ApiError, Attestation, ImageParts, Info, LeaseStatus, Nonce, Phase, QuoteRequest,
+        QuoteResponse, ServiceStatus, Session, SignIn,
     },
 };
 
@@ -59,6 +61,7 @@ pub(crate) struct Api {
     pub(crate) blobs: Blobs,
     /// What is open of each lease.
     pub(crate) slots: Slots,
+    pub(crate) attester: Attester,
     /// Ends what is open when the provider stops.
     pub(crate) stop: CancellationToken,
 }
@@ -70,6 +73,7 @@ type Caller = State<Arc<Api>>;
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let quick = Router::new()
         .route("/v1/info", get(info))
+        .route("/v1/attestation", get(attestation))
         .route("/v1/nonce", get(nonce))
         .route("/v1/session", post(sign_in))
         .route("/v1/quotes", post(quote))
@@ -183,6 +187,15 @@ impl From<EngineError> for Refusal {
     }
 }
 
+impl From<AttestError> for Refusal {
+    fn from(err: AttestError) -> Self {
+        match &err {
+            AttestError::Busy => told(StatusCode::TOO_MANY_REQUESTS, err),
+            AttestError::Tsm(_) | AttestError::Sign(_) | AttestError::Lost(_) => ours(err),
+        }
+    }
+}
+
 impl From<TooMany> for Refusal {
     fn from(err: TooMany) -> Self {
         told(StatusCode::TOO_MANY_REQUESTS, err)
@@ -240,6 +253,19 @@ async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
 
 fn is_open(lease: &Lease) -> bool {
     matches!(lease.state, LeaseState::Pending | LeaseState::Active)
+}
+
+/// What evidence is to be about.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    nonce: B256,
+}
+
+async fn attestation(
+    State(api): State<Arc<Api>>,
+    Query(Asked { nonce }): Query<Asked>,
+) -> Result<Json<Attestation>, Refusal> {
+    Ok(Json(api.attester.answer(&api.shared, nonce).await?))
 }
 
 async fn nonce(State(api): State<Arc<Api>>) -> Json<Nonce> {

@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod archive;
+mod attest;
 mod blobs;
 pub mod config;
 mod engine;

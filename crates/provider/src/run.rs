@@ -16,6 +16,7 @@ use crate::{
     Config, Keys,
     admin::{self, Site},
     api::{Api, router},
+    attest::Attester,
     blobs::Blobs,
     causes,
     engine::{Engine, Owner},
@@ -219,6 +220,7 @@ pub async fn run(
         sessions: Sessions::new(who, chain_id),
         blobs,
         slots: Slots::default(),
+        attester: Attester::find(),
         stop: stop.clone(),
         quoter: Quoter { config, nonces: Nonces::new() },
     }));

@@ -9,7 +9,10 @@ use protocol::{
     quote::Quote,
     resources::{PriceBreakdown, PriceList, Resources},
 };
-use seal::{Envelope, SealingPublicKey};
+use seal::{
+    Envelope, SealingPublicKey,
+    attest::{Evidence, Unattested},
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::operate::{
@@ -41,6 +44,17 @@ pub struct Info {
     pub running: usize,
     /// The version of this program.
     pub version: String,
+}
+
+/// `GET /v1/attestation?nonce=…`: what the provider's machine proves about the nonce (32 bytes), its chain, its address, its
+/// sealing key and its TLS key, as `docs/protocol.md` puts them together.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attestation {
+    /// What hardware signed.
+    Evidence(Evidence),
+    /// The wallet's word, which proves nothing of what runs there.
+    Unattested(Unattested),
 }
 
 /// `POST /v1/session`: a signed EIP-4361 message.

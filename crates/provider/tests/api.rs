@@ -14,10 +14,11 @@ use protocol::{
     resources::{Bytes, Cpu, PriceBreakdown, PriceList, Resources},
 };
 use provider::wire::{
-    ApiError, Happening, Hold, ImageParts, Imported, Info, LeaseEvent, LeaseStatus, LogLine,
-    LogStream, Nonce, PathStat, Phase, QuoteRequest, QuoteResponse, ServiceStats, ServiceStatus,
-    Session, SignIn, SlaTerms, VolumeStatus,
+    ApiError, Attestation, Happening, Hold, ImageParts, Imported, Info, LeaseEvent, LeaseStatus,
+    LogLine, LogStream, Nonce, PathStat, Phase, QuoteRequest, QuoteResponse, ServiceStats,
+    ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
 };
+use seal::attest::{Der, Evidence, Unattested};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -86,6 +87,26 @@ fn one<T: Serialize>(name: &str, value: &T) {
     check(name, value, value);
 }
 
+/// Each of its forms has one of the fields.
+fn attestation() {
+    let document = document();
+    let schema = &document["components"]["schemas"]["Attestation"];
+    let mut forms = BTreeSet::new();
+    for attestation in [
+        Attestation::Evidence(Evidence::Tdx { quote: vec![1], collateral: None }),
+        Attestation::Evidence(Evidence::SevSnp {
+            report: vec![1],
+            certificates: vec![Der(vec![2])],
+        }),
+        Attestation::Unattested(Unattested { signature: [1; 65] }),
+    ] {
+        let value = serde_json::to_value(&attestation).unwrap();
+        assert_eq!(faults(&document, schema, "Attestation", &value), Vec::<String>::new());
+        forms.extend(keys(&value));
+    }
+    assert_eq!(keys(&schema["properties"]), forms);
+}
+
 #[test]
 fn the_types_are_as_documented() {
     let resources = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3) };
@@ -110,6 +131,7 @@ fn the_types_are_as_documented() {
             version: "1".into(),
         },
     );
+    attestation();
     one("Nonce", &Nonce { nonce: "n".into() });
     one("SignIn", &SignIn { message: "m".into(), signature: vec![1; 65].into() });
     one("Session", &Session { token: "t".into(), expires_in: 1 });

@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use protocol::pod::MaxPrice;
 
 use crate::{
-    account::AccountName, app, bid, challenge, copy, dev, events, exec, forward, indexer, moving,
-    order, provider, remote::Since, stake, stats, volume, vouch, watcher,
+    account::AccountName, app, attest, bid, challenge, copy, dev, events, exec, forward, indexer,
+    moving, order, provider, remote::Since, stake, stats, volume, vouch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -283,6 +283,14 @@ pub(crate) enum Verb {
     /// What is at stake: bond, unbond, withdraw, and who may lock it
     #[command(subcommand)]
     Stake(stake::Verb),
+    /// Find out what a provider's machine can prove of itself
+    ///
+    /// The provider answers a fresh number with evidence that its hardware signed over its keys, which is judged here
+    /// and offline. One without such hardware is UNATTESTED, which proves nothing of what runs there.
+    #[command(
+        after_help = "Example:\n  roadstead attest 0xe11EA0AF57b3Ddc04282d2f49Fd7e726C3e37494 --require tdx --collateral pccs.json"
+    )]
+    Attest(attest::Args),
     /// Vouch that a provider has an attribute, which orders may require
     #[command(
         after_help = "Examples:\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --until 90d\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --revoke"

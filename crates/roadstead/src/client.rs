@@ -9,8 +9,8 @@ use std::{
 };
 
 use ::provider::wire::{
-    self, ApiError, ImageParts, Info, LeaseStatus, LogLine, Nonce, QuoteRequest, QuoteResponse,
-    SignIn,
+    self, ApiError, Attestation, ImageParts, Info, LeaseStatus, LogLine, Nonce, QuoteRequest,
+    QuoteResponse, SignIn,
 };
 use alloy::{
     primitives::{Address, B256},
@@ -36,6 +36,9 @@ use crate::output;
 
 /// How long a provider may take for a short answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a provider's hardware may take for a report.
+const ATTEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a provider may take to unpack an image.
 const LOAD_PATIENCE: Duration = Duration::from_secs(600);
@@ -143,6 +146,12 @@ impl Endpoint {
     /// What anybody may know of it.
     pub(crate) async fn info(&self) -> Result<Info, ClientError> {
         self.json(self.request(Method::GET, "/v1/info").timeout(PATIENCE)).await
+    }
+
+    /// What its machine proves about a nonce.
+    pub(crate) async fn attestation(&self, nonce: B256) -> Result<Attestation, ClientError> {
+        let request = self.request(Method::GET, "/v1/attestation").query(&[("nonce", nonce)]);
+        self.json(request.timeout(ATTEST_PATIENCE)).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

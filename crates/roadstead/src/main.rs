@@ -2,6 +2,7 @@
 
 mod account;
 mod app;
+mod attest;
 mod bid;
 mod challenge;
 mod claim;
@@ -132,6 +133,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::App(verb) => Box::pin(app::run(&settings, &verb)).await,
         Verb::Challenge(args) => Box::pin(challenge::run(&settings, &args)).await,
         Verb::Stake(verb) => Box::pin(stake::run(&settings, &verb)).await,
+        Verb::Attest(args) => Box::pin(attest::run(&settings, &args)).await,
         Verb::Vouch(args) => Box::pin(vouch::run(&settings, &args)).await,
         Verb::Watcher(verb) => Box::pin(watcher::run(&settings, &verb)).await,
         Verb::Claim => claim::run(&settings, &claim::Source::ALL).await,
