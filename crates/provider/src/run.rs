@@ -22,7 +22,7 @@ use crate::{
     engine::{Engine, Owner},
     firewall::{self, FirewallError},
     holds::Holds,
-    house::{House, observe},
+    house::{House, observe, pressure::raise_files},
     keep,
     keys::KeyError,
     leases::Follower,
@@ -95,6 +95,9 @@ pub async fn run(
         let name = path.display().to_string();
         move |err| RunError::Folder(name, err)
     };
+    if let Err(err) = raise_files() {
+        tracing::warn!(error = %err, "the limit of open files was not raised");
+    }
     std::fs::create_dir_all(&config.data).map_err(folder(&config.data))?;
     adopt_prices(&mut config);
     let keys = Keys::open(&config.data)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::{
-    resource::{Resource, getrlimit},
+    resource::{Resource, getrlimit, setrlimit},
     statvfs::statvfs,
 };
 use protocol::resources::Bytes;
@@ -113,6 +113,13 @@ fn available(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
+/// Lets this process open as many files as its user may. Shells and systemd leave most programs 1,024, and each connection
+/// through the ingress takes two.
+pub(crate) fn raise_files() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+}
+
 /// How many files this process, and the machine as a whole, may still open: the smaller of the two.
 fn files() -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
@@ -129,6 +136,14 @@ fn files() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_files_as_allowed_may_be_opened() {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most - 1, most).unwrap();
+        raise_files().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (most, most));
+    }
 
     #[test]
     fn what_is_short_is_named() {
