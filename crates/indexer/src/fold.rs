@@ -132,6 +132,7 @@ tables! {
     provider: store::provider::Provider,
     price: store::price::Price,
     lease: store::lease::Lease,
+    tally: store::tally::Tally,
     agent: store::agent::Agent,
     nonce: store::nonce::Nonce,
     vouch: store::vouch::Vouch,

@@ -11,5 +11,6 @@ mod it {
     mod mirrors;
     mod postgres;
     mod proxy;
+    mod reads;
     mod stories;
 }

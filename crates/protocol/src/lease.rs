@@ -19,7 +19,7 @@ pub enum State {
 }
 
 /// Why a lease was closed; the numbers are those of `ILeases.CloseReason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CloseReason {
     /// Not closed.

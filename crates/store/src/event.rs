@@ -198,6 +198,30 @@ pub async fn of_provider(
     rows.fetch_all(conn).await?.into_iter().map(Event::try_from).collect()
 }
 
+/// Up to `limit` events before `place`, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest(
+    conn: &mut PgConnection,
+    before: Option<Place>,
+    limit: u32,
+) -> Result<Vec<Event>, sqlx::Error> {
+    let (block, log_index) = bound(before);
+    let rows = sqlx::query_as!(
+        Found,
+        "select block_number, time as \"time!: i64\", log_index, tx_hash as \"tx_hash!: Vec<u8>\",
+                contract, name, args as \"args!: Json<Box<RawValue>>\"
+         from event join block on number = block_number
+         where (block_number, log_index) < ($1, $2)
+         order by block_number desc, log_index desc limit $3",
+        block,
+        log_index,
+        i64::from(limit)
+    );
+    rows.fetch_all(conn).await?.into_iter().map(Event::try_from).collect()
+}
+
 fn bound(before: Option<Place>) -> (i64, i32) {
     before.map_or((i64::MAX, i32::MAX), |place| {
         (place.block.cast_signed(), place.log_index.cast_signed())

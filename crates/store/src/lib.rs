@@ -21,6 +21,7 @@ pub mod event;
 pub mod issuer;
 pub mod lease;
 pub mod locker;
+pub mod market;
 pub mod nonce;
 mod open;
 pub mod outage;
@@ -29,6 +30,7 @@ pub mod provider;
 pub mod replica;
 pub mod row;
 pub mod stream;
+pub mod tally;
 pub mod vouch;
 pub mod watcher;
 

@@ -1,5 +1,7 @@
 //! Leases: from quote to close.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Address, B256, U256};
 use chain::abi::{ILeases::Quote, Leases::LeasesEvents};
 use protocol::{
@@ -12,6 +14,7 @@ use store::{
     issuer::{self, Issuer},
     lease::{self, Lease},
     nonce::{self, Nonce},
+    tally::{self, Tally},
 };
 
 use super::{At, State, Why, amount};
@@ -20,6 +23,7 @@ pub(super) fn want(state: &mut State, event: &LeasesEvents) {
     match event {
         LeasesEvents::Opened(e) => {
             state.lease.want(lease::Key { id: e.id });
+            state.tally.want(tally::Key { provider: e.provider });
             state.nonce.want(nonce_key(&e.quote));
             state.issuer.want(issuer::Key { provider: e.provider, issuer: e.opener });
         }
@@ -30,7 +34,10 @@ pub(super) fn want(state: &mut State, event: &LeasesEvents) {
         }
         LeasesEvents::Activated(e) => state.lease.want(lease::Key { id: e.id }),
         LeasesEvents::NoticeGiven(e) => state.lease.want(lease::Key { id: e.id }),
-        LeasesEvents::Closed(e) => state.lease.want(lease::Key { id: e.id }),
+        LeasesEvents::Closed(e) => {
+            state.lease.want(lease::Key { id: e.id });
+            state.tally.want(tally::Key { provider: e.provider });
+        }
         LeasesEvents::AgentSet(e) => {
             state.agent.want(agent::Key { account: e.account, agent: e.agent });
         }
@@ -82,6 +89,9 @@ pub(super) fn apply(state: &mut State, event: &LeasesEvents, at: At) -> Result<S
             });
             agree(lease, q);
             let subject = about(lease);
+            let tally = tally_of(state, e.provider)?;
+            tally.opened += 1;
+            tally.open += 1;
             use_nonce(state, q, e.opener)?;
             Ok(subject)
         }
@@ -108,10 +118,18 @@ pub(super) fn apply(state: &mut State, event: &LeasesEvents, at: At) -> Result<S
             let lease = lease_of(state, e.id)?;
             lease.state = LeaseState::Closed;
             lease.closed_at = Some(at.time);
-            lease.close_reason = Some(CloseReason::try_from(e.reason)?);
+            let reason = CloseReason::try_from(e.reason)?;
+            lease.close_reason = Some(reason);
             lease.closer = Some(e.closer);
             lease.penalty = amount(e.penalty)?;
-            Ok(about(lease))
+            let subject = about(lease);
+            let tally = tally_of(state, e.provider)?;
+            tally.open = tally.open.checked_sub(1).ok_or(Why::TooMuch)?;
+            *tally.closed.entry(reason).or_default() += 1;
+            if reason == CloseReason::ProviderFull {
+                tally.full_at = at.time;
+            }
+            Ok(subject)
         }
         LeasesEvents::AgentSet(e) => {
             let (account, agent) = (e.account, e.agent);
@@ -153,6 +171,12 @@ fn agree(lease: &mut Lease, q: &Quote) {
 fn lease_of(state: &mut State, id: u64) -> Result<&mut Lease, Why> {
     let lease = state.lease.edit(lease::Key { id })?;
     lease.as_mut().ok_or_else(|| Why::Missing(format!("lease {id}")))
+}
+
+fn tally_of(state: &mut State, provider: Address) -> Result<&mut Tally, Why> {
+    let row = state.tally.edit(tally::Key { provider })?;
+    let closed = BTreeMap::new();
+    Ok(row.get_or_insert_with(|| Tally { provider, opened: 0, open: 0, closed, full_at: 0 }))
 }
 
 fn nonce_key(q: &Quote) -> nonce::Key {

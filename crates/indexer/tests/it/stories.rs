@@ -13,6 +13,7 @@ use super::{
     mirrors::{Mirror, config, equals_scratch},
     postgres::Postgres,
     proxy::{Fault, Proxy},
+    reads::equal_tables,
 };
 
 /// What people do often enough that every random history shows it; if one of these is missing, the test lost its point.
@@ -79,6 +80,7 @@ async fn histories_that_change() -> anyhow::Result<()> {
     ensure!(mirror.status.metrics().contains("roadstead_indexer_deepest_reorg_blocks"));
     equals_scratch(&anvil, &url, &postgres.database()?).await?;
     equals_contracts(&anvil, &url).await?;
+    equal_tables(&anvil.deployment, &url).await?;
     seen.extend(names(&url).await?);
     let missing: Vec<_> = SEEN_ALWAYS.iter().filter(|name| !seen.contains(**name)).collect();
     ensure!(missing.is_empty(), "the history lacks {missing:?}; it has {seen:?}");
