@@ -89,7 +89,7 @@ x-roadstead:
 }
 
 impl Image {
-    /// The probe, in an image that has nothing else; `salt` makes it another image.
+    /// The probe, in an image that has nothing else but a user; `salt` makes it another image.
     pub(crate) async fn probe(
         docker: &Docker,
         remains: &mut Remains,
@@ -98,9 +98,11 @@ impl Image {
     ) -> anyhow::Result<Self> {
         let program = std::fs::read(program().await?)?;
         let mut tar = tar::Builder::new(Vec::new());
-        for (path, bytes, mode) in
-            [("probe", program.as_slice(), 0o755), ("salt", salt.as_bytes(), 0o644)]
-        {
+        for (path, bytes, mode) in [
+            ("probe", program.as_slice(), 0o755),
+            ("salt", salt.as_bytes(), 0o644),
+            ("etc/passwd", b"prober:x:1234:1235::/:\n", 0o644),
+        ] {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len().try_into()?);
             header.set_mode(mode);

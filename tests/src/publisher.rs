@@ -312,8 +312,16 @@ impl Running {
     /// Waits until it ends by itself, and returns what it printed that was not read before.
     ///
     /// # Errors
+    /// When it fails, or prints something else than a lease in JSON.
+    pub async fn deployed(self) -> anyhow::Result<Deployed> {
+        Deployed::read(self.json().await?)
+    }
+
+    /// Waits until it ends by itself, and returns what it printed that was not read before.
+    ///
+    /// # Errors
     /// When it fails, or prints something else than JSON.
-    pub async fn deployed(mut self) -> anyhow::Result<Deployed> {
+    pub async fn json(mut self) -> anyhow::Result<Value> {
         let mut out = String::new();
         while let Some(line) = self.line().await? {
             out.push_str(&line);
@@ -324,6 +332,6 @@ impl Running {
             err = format!("{err}\n{step}");
         }
         ensure!(status.success(), "the command ended with {status}: {out}{err}");
-        Deployed::read(serde_json::from_str(&out)?)
+        Ok(serde_json::from_str(&out)?)
     }
 }

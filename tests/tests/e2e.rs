@@ -6,6 +6,8 @@ mod admin;
 mod attest;
 #[path = "e2e/chain.rs"]
 mod chain;
+#[path = "e2e/dark.rs"]
+mod dark;
 #[path = "e2e/deploy.rs"]
 mod deploy;
 #[path = "e2e/fence.rs"]

@@ -2,10 +2,13 @@
 
 mod provider;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use alloy::{
-    primitives::{Address, B256, ChainId, U256, keccak256},
+    primitives::{Address, B256, ChainId, U256, Uint, keccak256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::{Filter, Log},
     sol_types::{SolEvent, SolValue},
@@ -458,6 +461,29 @@ impl Chain {
         Ok(made.into_iter().map(|(event, _log)| event).collect())
     }
 
+    /// The outages that committees found: of one lease, or all.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn reports(&self, lease: Option<u64>) -> Result<Vec<Sla::Reported>, ReadError> {
+        let of = |filter: Filter| match lease {
+            Some(lease) => filter.topic1(U256::from(lease)),
+            None => filter,
+        };
+        let made = self.events::<Sla::Reported>(self.deployment.sla, of).await?;
+        Ok(made.into_iter().map(|(event, _log)| event).collect())
+    }
+
+    /// The reports of whose rewards a watcher has taken its share.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn rewarded(&self, watcher: Address) -> Result<BTreeSet<B256>, ReadError> {
+        let of = |filter: Filter| filter.topic2(watcher.into_word());
+        let taken = self.events::<Sla::Rewarded>(self.deployment.sla, of).await?;
+        Ok(taken.into_iter().map(|(event, _log)| event.report).collect())
+    }
+
     /// The apps that were ever registered: of one number, of one owner, or all.
     ///
     /// # Errors
@@ -502,6 +528,33 @@ impl Chain {
         let last: BTreeMap<Address, bool> =
             set.into_iter().map(|(event, _log)| (event.locker, event.allowed)).collect();
         Ok(last.into_iter().filter(|(_, allowed)| *allowed).map(|(locker, _)| locker).collect())
+    }
+
+    /// The parts of the bond of `bonder` that come free by themselves at some time, or could be freed: who locked each, and
+    /// under which reference. What is freed already is among them.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn releases(
+        &self,
+        bonder: Address,
+    ) -> Result<BTreeSet<(Address, Uint<96, 2>)>, ReadError> {
+        let of = |filter: Filter| filter.topic1(bonder.into_word());
+        let set = self.events::<Staking::ReleaseSet>(self.deployment.staking, of).await?;
+        Ok(set.into_iter().map(|(event, _log)| (event.locker, event.r#ref)).collect())
+    }
+
+    /// What a provider listed last, also where it took that back since; nothing where it was never listed.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn last_listing(
+        &self,
+        provider: Address,
+    ) -> Result<Option<IRegistry::Listing>, ReadError> {
+        let of = |filter: Filter| filter.topic1(provider.into_word());
+        let listed = self.events::<Registry::Listed>(self.deployment.registry, of).await?;
+        Ok(listed.into_iter().next_back().map(|(event, _log)| event.listing))
     }
 
     /// Every event of one kind that a contract emitted, of those that `of` leaves.

@@ -2,7 +2,7 @@
 //!
 //! Anybody may connect. Without signing in they learn what `Info` says; signed in, a wallet can store pods and push
 //! image parts, both bounded, and see and do with its own leases what it likes. Of other people's leases it learns
-//! nothing, not even whether they exist.
+//! nothing, not even whether they exist, but how far one is for whose account it may act.
 
 mod leases;
 mod operate;
@@ -27,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
+    acts,
     attest::{AttestError, Attester},
     blobs::{BlobError, Blobs},
     causes,
-    engine::{Container, EngineError, Found},
+    engine::{self, Container, EngineError, Found},
     leases::{Lease, PodKey},
     quote::{QuoteError, Quoter},
     reconcile::Shared,
@@ -178,6 +179,7 @@ impl From<EngineError> for Refusal {
             | EngineError::NotAttached
             | EngineError::NotPushed(_)
             | EngineError::User { .. }
+            | EngineError::Program { .. }
             | EngineError::NoNetwork
             | EngineError::Firewall(_)
             | EngineError::Volume(_)
@@ -399,12 +401,41 @@ async fn theirs(api: &Api, wallet: Address, id: u64) -> Result<Theirs, Refusal> 
     Ok(Theirs { key, pod, lease: None, found, containers })
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseQuery {
+    /// The app as whose keeper somebody asks.
+    app: Option<u64>,
+}
+
+/// Whose lease `wallet` sees there: its own, or one that it acts for.
+async fn seen_as(
+    api: &Api,
+    wallet: Address,
+    id: u64,
+    app: Option<u64>,
+) -> Result<Address, Refusal> {
+    let snapshot = api.shared.seen.borrow().clone();
+    let same = |lease: &&Lease| lease.key.lease == id;
+    let Some(lease) = snapshot.leases.values().find(same).filter(|lease| lease.payer != wallet)
+    else {
+        return Ok(wallet);
+    };
+    let chain = api.shared.sender.chain();
+    match acts::may_see(chain, wallet, lease, app).await.map_err(ours)? {
+        true => Ok(lease.payer),
+        false => Ok(wallet),
+    }
+}
+
 async fn lease(
     State(api): State<Arc<Api>>,
     Wallet(wallet): Wallet,
     Path(id): Path<u64>,
+    Query(query): Query<LeaseQuery>,
 ) -> Result<Json<LeaseStatus>, Refusal> {
-    let theirs = theirs(&api, wallet, id).await?;
+    let payer = seen_as(&api, wallet, id, query.app).await?;
+    let theirs = theirs(&api, payer, id).await?;
     let Some(lease) = theirs.lease else {
         let (phase, pod) = (Phase::Closed, theirs.pod);
         let (urls, services) = (Vec::new(), Vec::new());
@@ -419,8 +450,7 @@ async fn lease(
     let mut services = Vec::new();
     for (name, container) in &theirs.containers {
         let details = api.shared.engine.details(container).await?;
-        let state = details.state.unwrap_or_default();
-        let health = state.health.and_then(|health| health.status);
+        let health = engine::health(&details, api.shared.statuses.thawed(lease.key));
         if phase == Phase::Running && health == Some(HealthStatusEnum::UNHEALTHY) {
             phase = Phase::Unhealthy;
         }

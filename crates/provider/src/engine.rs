@@ -78,8 +78,12 @@ pub(crate) enum EngineError {
     Image { image: String, why: String },
     #[error("image {0} was not pushed to this provider")]
     NotPushed(String),
-    #[error("service {service}: user {user} is not in the image's /etc/passwd")]
+    #[error(
+        "service {service}: user {user} is not in the image's /etc/passwd and /etc/group; give it by number"
+    )]
     User { service: Label, user: String },
+    #[error("service {service}: its program cannot be run: {why}")]
+    Program { service: Label, why: String },
     #[error("there is no free network left for the pod")]
     NoNetwork,
     #[error("the pod could not be fenced in")]
@@ -445,7 +449,7 @@ impl Engine {
             })
             .collect();
         // After a restart of the machine they are not in memory any more.
-        let files = self.lay_files(order, label, service, image)?;
+        let files = self.lay_files(order, label, service, image).await?;
         let id = match there {
             Some(container) => container.id.clone(),
             None => {
@@ -466,7 +470,13 @@ impl Engine {
             }
         };
         self.attach(&id, attached).await?;
-        Ok(self.docker.start_container(&id, None).await?)
+        match self.docker.start_container(&id, None).await {
+            // Docker's way to say that the program is not in the image, or not one.
+            Err(DockerError::DockerResponseServerError { status_code: 400, message }) => {
+                Err(EngineError::Program { service: label.clone(), why: message })
+            }
+            started => Ok(started?),
+        }
     }
 
     /// Puts a container on those networks that it is not on yet.
@@ -606,17 +616,17 @@ impl Engine {
         if let Some(owner) = numeric_owner(user) {
             return Ok(owner);
         }
-        let passwd = self.passwd(&image.id).await?;
-        let wanted = user.split(':').next().unwrap_or_default();
-        let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let owner = line
-            .filter(|fields| fields.first() == Some(&wanted))
-            .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+        let passwd = self.file_of(&image.id, "/etc/passwd").await?;
+        let group = match has_named_group(user) {
+            true => self.file_of(&image.id, "/etc/group").await?,
+            false => String::new(),
+        };
+        let owner = named_owner(user, &passwd, &group);
         owner.ok_or_else(|| EngineError::User { service: name.clone(), user: user.to_owned() })
     }
 
-    /// The image's `/etc/passwd`, out of a container that is never started.
-    async fn passwd(&self, image: &str) -> Result<String, EngineError> {
+    /// A file of an image, such as `/etc/passwd`, out of a container that is never started; nothing where there is none.
+    async fn file_of(&self, image: &str, path: &str) -> Result<String, EngineError> {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             cmd: Some(vec!["-".into()]),
@@ -624,7 +634,7 @@ impl Engine {
             ..Default::default()
         };
         let id = self.docker.create_container(None, body).await?.id;
-        let options = DownloadFromContainerOptionsBuilder::new().path("/etc/passwd").build();
+        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
         let tar = self.docker.download_from_container(&id, Some(options));
         let tar = tar.take(64).try_collect::<Vec<_>>().await;
         self.remove_containers(&[&id]).await?;
@@ -642,7 +652,7 @@ impl Engine {
     }
 
     /// Lays the secrets and configs of one service down in memory; where each of them is.
-    fn lay_files(
+    async fn lay_files(
         &self,
         order: &Order<'_>,
         name: &Label,
@@ -650,8 +660,12 @@ impl Engine {
         image: &Image,
     ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
         let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
-        let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
-        let (user, group) = numeric_owner(user).unwrap_or_default();
+        let placed = || service.secrets.values().chain(service.configs.values());
+        let (user, group) = match placed().all(|file| file.uid.is_some() && file.gid.is_some()) {
+            true => (0, 0),
+            // Who runs as somebody else than root could not read what is root's.
+            false => self.owner(name, service, image).await?,
+        };
         let mut files = BTreeMap::new();
         let mut lay = |target: &AbsPath, file: &PlacedFile, name: String, contents: &[u8]| {
             let owner = (file.uid.unwrap_or(user), file.gid.unwrap_or(group));
@@ -1018,6 +1032,43 @@ fn numeric_owner(user: &str) -> Option<(u32, u32)> {
     Some((uid.parse().ok()?, gid.parse().ok()?))
 }
 
+fn has_named_group(user: &str) -> bool {
+    user.split_once(':').is_some_and(|(_, group)| group.parse::<u32>().is_err())
+}
+
+/// Who a user is that has a name, or a group with one, in an image with these `/etc/passwd` and `/etc/group`.
+fn named_owner(user: &str, passwd: &str, groups: &str) -> Option<(u32, u32)> {
+    fn line<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        lines.find(|fields| fields.first() == Some(&name))
+    }
+    let (name, group) = match user.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (user, None),
+    };
+    let known = line(passwd, name);
+    let of = |field: usize| known.as_ref()?.get(field)?.parse().ok();
+    let uid = name.parse().ok().or_else(|| of(2))?;
+    let gid = match group {
+        Some(group) => group.parse().ok().or_else(|| line(groups, group)?.get(2)?.parse().ok())?,
+        None => of(3)?,
+    };
+    Some((uid, gid))
+}
+
+/// What a container's health checks say; nothing of a time before `thawed`, when it could not answer.
+pub(crate) fn health(
+    details: &ContainerInspectResponse,
+    thawed: Option<SystemTime>,
+) -> Option<HealthStatusEnum> {
+    let health = details.state.as_ref()?.health.as_ref()?;
+    let last = health.log.as_ref().and_then(|log| parse_time(log.last()?.start.as_ref()?));
+    let stale = thawed.is_some_and(|thawed| last.is_some_and(|last| last < thawed));
+    let status = health.status?;
+    let outdated = stale && status == HealthStatusEnum::UNHEALTHY;
+    Some(if outdated { HealthStatusEnum::STARTING } else { status })
+}
+
 fn first_address(subnet: &str) -> Option<Ipv4Addr> {
     subnet.split('/').next()?.parse().ok()
 }
@@ -1063,6 +1114,41 @@ mod tests {
         assert_eq!(numeric_owner("65532"), Some((65_532, 0)));
         assert_eq!(numeric_owner("1000:1001"), Some((1_000, 1_001)));
         assert_eq!(numeric_owner("nobody"), None);
+    }
+
+    #[test]
+    fn users_and_groups_with_names_are_looked_up() {
+        let passwd = "root:x:0:0:root:/:/bin/sh\napp:x:1000:1001::/:\nodd:x:?:7\n";
+        let groups = "root:x:0:\nstaff:x:50:app\n";
+        let check = |user: &str, wanted| {
+            assert_eq!(named_owner(user, passwd, groups), wanted, "{user}");
+        };
+        check("app", Some((1_000, 1_001)));
+        check("app:7", Some((1_000, 7)));
+        check("app:staff", Some((1_000, 50)));
+        check("65532:staff", Some((65_532, 50)));
+        check("odd", None);
+        check("nobody", None);
+        check("app:wheel", None);
+        assert!(has_named_group("1:staff") && !has_named_group("app:1") && !has_named_group("app"));
+    }
+
+    #[test]
+    fn health_from_before_a_thaw_does_not_count() {
+        let details: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
+            "State": { "Health": {
+                "Status": "unhealthy",
+                "Log": [{ "Start": "2026-01-31T12:00:00.5Z", "ExitCode": 1 }],
+            } },
+        }))
+        .unwrap();
+        let at = |text: &str| parse_time(text);
+        assert_eq!(health(&details, None), Some(HealthStatusEnum::UNHEALTHY));
+        let before = at("2026-01-31T11:59:59Z");
+        assert_eq!(health(&details, before), Some(HealthStatusEnum::UNHEALTHY));
+        let after = at("2026-01-31T12:00:01Z");
+        assert_eq!(health(&details, after), Some(HealthStatusEnum::STARTING));
+        assert_eq!(health(&ContainerInspectResponse::default(), after), None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 /// After how many blocks the fold is written down although nothing happened.
 const WRITE_EVERY: u64 = 200;
 
+/// The state of a stream in Payments that was ended.
+const STREAM_CLOSED: u8 = 3;
+
 /// A lease's pod on this machine: the number of the lease and the digest of the quote that opened it. After a reorg
 /// the same number may be another lease's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,15 +135,40 @@ impl Follower {
         let ids: Vec<u64> = known.keys().copied().collect();
         let now = self.chain.lease_views(&ids, Some(head.number)).await?;
         let then = self.chain.lease_views(&ids, Some(confirmed)).await?;
+        let ended = self.ended(&ids, &now, head.number).await?;
         let mut snapshot = Snapshot { head, confirmed, leases: BTreeMap::new() };
         for ((id, known), (now, then)) in known.into_iter().zip(now.into_iter().zip(then)) {
-            let lease = lease(id, known, &now, &then, confirmed);
+            let mut lease = lease(id, known, &now, &then, confirmed);
+            if ended.contains(&id) {
+                // It pays for nothing any more: as if its account had been dry for ever.
+                (lease.funded_until, lease.lock) = (0, 0);
+            }
             snapshot.leases.insert(lease.key, lease);
         }
         if grown || confirmed >= self.written + WRITE_EVERY {
             self.write();
         }
         Ok(snapshot)
+    }
+
+    /// Which active leases' streams were ended by the account's owner, behind the back of Leases.
+    async fn ended(
+        &self,
+        ids: &[u64],
+        views: &[LeaseView],
+        block: u64,
+    ) -> Result<BTreeSet<u64>, ReadError> {
+        let (mut ended, payments) = (BTreeSet::new(), self.chain.payments());
+        // A stream that is ended has no rate; few others have none.
+        for (id, _) in
+            ids.iter().zip(views).filter(|(_, view)| view.rate == 0 && state(view) == State::Active)
+        {
+            let stream = payments.stream(self.chain.stream_of(*id));
+            if stream.block(block.into()).call().await?.state == STREAM_CLOSED {
+                ended.insert(*id);
+            }
+        }
+        Ok(ended)
     }
 
     /// Forgets leases that are over, paid, and whose pods are gone.

@@ -3,7 +3,9 @@
 //! Its memory is the chain, a content-addressed pod store, and the labels on its containers: there is no database to
 //! lose, and a provider that starts again finds its pods running and adopts them.
 
+mod acts;
 mod admin;
+mod answer;
 mod api;
 mod archive;
 mod attest;

@@ -1,7 +1,8 @@
 //! Quotes: what a pod costs here, signed, for a limited time.
 //!
-//! Any wallet that is signed in may ask. A quote promises a price, not room: whoever opens a lease first has it, and
-//! the other one's lease is closed again at no cost. So asking for many quotes keeps nobody else out.
+//! Any wallet that is signed in may ask, for an account of its own or one that it may act for (see `acts`). A quote promises
+//! a price, not room: whoever opens a lease first has it, and the other one's lease is closed again at no cost. So asking
+//! for many quotes keeps nobody else out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,6 +21,7 @@ use protocol::{
 use rand::RngCore;
 
 use crate::{
+    acts::{self, ActError, MayNot},
     config::Config,
     engine::EngineError,
     leases::Lease,
@@ -33,8 +35,8 @@ use crate::{
 pub(crate) enum QuoteError {
     #[error("the pod cannot be used")]
     Pod(#[from] DecodeError),
-    #[error("you are signed in as {signed_in}, and the account would be {owner}'s")]
-    NotOwner { signed_in: Address, owner: Address },
+    #[error(transparent)]
+    MayNot(MayNot),
     #[error("{needed} are needed and {free} are free here")]
     Full { needed: String, free: String },
     #[error("host {host} is served for lease {lease} already; choose another")]
@@ -67,6 +69,15 @@ pub(crate) enum QuoteError {
     Sign(#[from] alloy::signers::Error),
 }
 
+impl From<ActError> for QuoteError {
+    fn from(err: ActError) -> Self {
+        match err {
+            ActError::MayNot(may_not) => Self::MayNot(may_not),
+            ActError::Chain(err) => Self::Chain(err),
+        }
+    }
+}
+
 impl QuoteError {
     /// Whether the fault is here, and the same request may do later.
     pub(crate) fn is_ours(&self) -> bool {
@@ -92,7 +103,7 @@ impl QuoteError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Pod(_) => "pod",
-            Self::NotOwner { .. } | Self::NotYours(_) => "not-theirs",
+            Self::MayNot(_) | Self::NotYours(_) => "not-theirs",
             Self::Full { .. } => "full",
             Self::HostTaken { .. } => "host",
             Self::Coverage { .. } => "coverage",
@@ -152,12 +163,10 @@ impl Quoter {
         wallet: Address,
         request: &QuoteRequest,
     ) -> Result<QuoteResponse, QuoteError> {
-        if request.owner != wallet {
-            return Err(QuoteError::NotOwner { signed_in: wallet, owner: request.owner });
-        }
         shared.house.may_quote(request.lease != 0)?;
         let pod = Pod::decode(request.pod.as_bytes())?;
         let account = account_id(request.owner, request.salt);
+        acts::may_quote(shared.sender.chain(), wallet, request, account, pod.hash()).await?;
         let price = shared.house.prices.now().price(&pod.resources())?;
         let sla = self.sla(request.sla)?;
         let snapshot = shared.seen.borrow().clone();

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain::{Head, ReadError, SendError, abi::Leases};
+use chain::{
+    Head, ReadError, Revert, SendError,
+    abi::{Leases, Payments::PaymentsErrors},
+};
 use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
@@ -189,7 +192,29 @@ pub(crate) struct Shared {
 
 /// Which of a lease's pods is the one that runs, while it is not simply the one that the chain names.
 #[derive(Debug, Default)]
-pub(crate) struct Runs(Mutex<HashMap<PodKey, Run>>);
+pub(crate) struct Runs(Mutex<HashMap<PodKey, Run>>, Looks);
+
+/// In which order containers were looked at: a pass and a job look at the same time, and what the one saw that began first
+/// must not take back where the other has sent requests to since.
+#[derive(Debug, Default)]
+struct Looks(Mutex<(u64, u64)>);
+
+impl Looks {
+    /// Begins to look.
+    fn begin(&self) -> u64 {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.0 += 1;
+        looks.0
+    }
+
+    /// Whether nothing was gone by that began later than `look`.
+    fn is_newest(&self, look: u64) -> bool {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = look > looks.1;
+        looks.1 = looks.1.max(look);
+        newest
+    }
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
@@ -324,11 +349,14 @@ impl Reconciler {
 
     async fn pass(&mut self) -> Result<(), PassError> {
         let snapshot = self.follower.read().await?;
+        let look = self.shared.runs.1.begin();
         let began = Instant::now();
         let pods = self.shared.engine.pods().await?;
         self.shared.house.metrics.listed(began.elapsed());
         let now = snapshot.head.timestamp;
-        self.shared.route(&snapshot, &pods);
+        if self.shared.runs.1.is_newest(look) {
+            self.shared.route(&snapshot, &pods);
+        }
 
         let mut settled = Vec::new();
         for (key, lease) in &snapshot.leases {
@@ -471,6 +499,9 @@ impl Shared {
                     key.lease,
                     if freeze { "is dry" } else { "was topped up" },
                 );
+                if !freeze {
+                    self.statuses.thaw(key);
+                }
                 Ok(self.engine.pause(&found, freeze).await?)
             }
             Action::Close(reason) => self.close(key, reason).await,
@@ -708,11 +739,34 @@ impl Shared {
         self.reroute().await;
         if lease.state == State::Pending {
             let leases = self.sender.chain().deployment().leases;
-            self.sender.send(leases, &Leases::activateCall { id: key.lease }).await?;
+            let sent = self.sender.send(leases, &Leases::activateCall { id: key.lease }).await;
+            if let Err(SendError::Refused(why) | SendError::Reverted(_, why)) = &sent
+                && cannot_pay(why)
+            {
+                return self.unpaid(key, why).await;
+            }
+            sent?;
             tracing::info!(lease.id = key.lease, "lease {} runs", key.lease);
         }
         wake.notify_one();
         Ok(())
+    }
+
+    /// Closes a lease that was ready and whose account cannot pay for it: its provider would else count as one that missed the
+    /// start, and a winner of an auction pay for that. If the account can pay again, Leases refuses, and activating is tried
+    /// again.
+    async fn unpaid(&self, key: PodKey, why: &Revert) -> Result<(), JobError> {
+        let lease = key.lease;
+        tracing::warn!(
+            lease.id = lease,
+            error = %why,
+            "lease {lease} is given up: its account cannot pay for it"
+        );
+        let message = format!("it is ready, and its account cannot pay for it: {why}");
+        self.house.troubles.note(format!("lease {lease}"), &message);
+        self.statuses.set(key, Phase::Failed, Some(message));
+        self.records.never_ran(key);
+        self.close(key, CloseReason::AccountDry).await
     }
 
     async fn close(&self, key: PodKey, reason: CloseReason) -> Result<(), JobError> {
@@ -725,7 +779,10 @@ impl Shared {
 
     /// Sends requests to what runs by now; where that cannot be read, they go where they went.
     async fn reroute(&self) {
-        if let Ok(pods) = self.engine.pods().await {
+        let look = self.runs.1.begin();
+        if let Ok(pods) = self.engine.pods().await
+            && self.runs.1.is_newest(look)
+        {
             let snapshot = Arc::clone(&self.seen.borrow());
             self.route(&snapshot, &pods);
         }
@@ -775,6 +832,16 @@ fn backend(container: Option<&Container>, target: &Target, dry: bool) -> Backend
     }
 }
 
+/// Whether Payments does not let a lease's stream start: for want of money, or because its payer has ended it.
+fn cannot_pay(why: &Revert) -> bool {
+    matches!(
+        why,
+        Revert::Payments(
+            PaymentsErrors::Payments_Underfunded(_) | PaymentsErrors::Payments_WrongState(_)
+        )
+    )
+}
+
 /// Why a lease that never ran has to be closed, if it has to.
 fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
     match err {
@@ -787,9 +854,9 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         JobError::Engine(EngineError::Image { .. } | EngineError::NotPushed(_)) => {
             (tries + 1 >= IMAGE_TRIES).then_some(CloseReason::ImageUnavailable)
         }
-        JobError::Engine(EngineError::User { .. }) | JobError::Failed(..) | JobError::Late(..) => {
-            Some(CloseReason::Unhealthy)
-        }
+        JobError::Engine(EngineError::User { .. } | EngineError::Program { .. })
+        | JobError::Failed(..)
+        | JobError::Late(..) => Some(CloseReason::Unhealthy),
         JobError::Full(..) => Some(CloseReason::ProviderFull),
         JobError::Engine(_) | JobError::Pod(_) | JobError::Send(_) => None,
     }
@@ -851,6 +918,15 @@ mod tests {
             check(state, true, 1, Partial, Some(Remove));
             check(state, true, 1, Absent, None);
         }
+    }
+
+    #[test]
+    fn an_older_look_changes_no_route() {
+        let looks = Looks::default();
+        let (pass, job) = (looks.begin(), looks.begin());
+        assert!(looks.is_newest(job));
+        assert!(!looks.is_newest(pass), "it saw what was there before");
+        assert!(looks.is_newest(looks.begin()));
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(crate) struct Record {
     removed: Option<u64>,
     /// For how many seconds its volumes are kept at most: what its quote said.
     keep_volumes: u64,
+    /// When it was last challenged, as far as that was written down.
+    #[serde(default)]
+    challenged: u64,
     /// The containers that were stopped at its payer's wish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) held: Vec<String>,
@@ -178,6 +181,7 @@ impl Records {
                     ended: None,
                     removed: None,
                     keep_volumes: self.keep.volumes.as_secs(),
+                    challenged: 0,
                     held: Vec::new(),
                 };
                 self.write(&record);
@@ -260,6 +264,27 @@ impl Records {
         let mut known = self.lock();
         let Some(record) = known.get_mut(&key) else { return };
         record.held = containers;
+        let record = record.clone();
+        self.write(&record);
+    }
+
+    /// Writes down that a lease is challenged, once for each challenge.
+    pub(crate) fn challenged(&self, key: PodKey, since: u64, by: Address, until: String) {
+        let mut known = self.lock();
+        let Some(record) = known.get_mut(&key).filter(|record| record.challenged != since) else {
+            return;
+        };
+        record.challenged = since;
+        let record = record.clone();
+        self.write(&record);
+        self.append(key, Happening::Challenged { by, until });
+    }
+
+    /// Writes down that a pod that was ready was never paid for, so that nothing of it is kept.
+    pub(crate) fn never_ran(&self, key: PodKey) {
+        let mut known = self.lock();
+        let Some(record) = known.get_mut(&key) else { return };
+        record.ran = None;
         let record = record.clone();
         self.write(&record);
     }
@@ -499,6 +524,7 @@ mod tests {
                 ended: None,
                 removed: Some(1_000_000 + ran),
                 keep_volumes: 3 * 86_400,
+                challenged: 0,
                 held: Vec::new(),
             };
             let until = record.volumes_until().unwrap();

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Keys,
     admin::{self, Site},
+    answer,
     api::{Api, router},
     attest::Attester,
     blobs::Blobs,
@@ -164,6 +165,11 @@ pub async fn run(
     tasks.spawn(async move {
         reconciler.run(stopping).await;
         "reconciler"
+    });
+    let (answering, stopping) = (Arc::clone(&shared), stop.clone());
+    tasks.spawn(async move {
+        answer::run(answering, stopping).await;
+        "challenge answerer"
     });
     let (above, every, stopping) = (config.collect_above, config.collect_every, stop.clone());
     let metered = Arc::clone(&shared);

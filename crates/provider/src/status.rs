@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use protocol::{lease::State, pod::PodHash};
@@ -27,12 +28,14 @@ pub(crate) struct Status {
 #[derive(Debug)]
 pub(crate) struct Statuses {
     known: Mutex<HashMap<PodKey, Status>>,
+    /// When pods were thawed: what their health checks said before does not count.
+    thawed: Mutex<HashMap<PodKey, SystemTime>>,
     records: Arc<Records>,
 }
 
 impl Statuses {
     pub(crate) fn new(records: Arc<Records>) -> Self {
-        Self { known: Mutex::default(), records }
+        Self { known: Mutex::default(), thawed: Mutex::default(), records }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, Status>> {
@@ -74,6 +77,17 @@ impl Statuses {
         (status.phase, status.message) = (phase, message);
     }
 
+    /// Says that a pod was thawed.
+    pub(crate) fn thaw(&self, key: PodKey) {
+        let mut thawed = self.thawed.lock().unwrap_or_else(PoisonError::into_inner);
+        thawed.insert(key, SystemTime::now());
+    }
+
+    /// When a pod was last thawed, if it was.
+    pub(crate) fn thawed(&self, key: PodKey) -> Option<SystemTime> {
+        self.thawed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
     /// How far a lease is.
     pub(crate) fn get(&self, key: PodKey) -> Option<Status> {
         self.lock().get(&key).cloned()
@@ -82,5 +96,6 @@ impl Statuses {
     /// Drops a lease of which nothing is left.
     pub(crate) fn forget(&self, key: PodKey) {
         self.lock().remove(&key);
+        self.thawed.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 }

@@ -108,7 +108,7 @@ pub struct SlaTerms {
 pub struct QuoteRequest {
     /// The canonical pod, byte for byte as it is hashed.
     pub pod: String,
-    /// Who owns the account that is going to pay: the wallet that is signed in.
+    /// Who owns the account that is going to pay: the wallet that is signed in, or who lets it act.
     pub owner: Address,
     /// The account's salt.
     pub salt: B256,
@@ -116,9 +116,23 @@ pub struct QuoteRequest {
     pub lease: u64,
     /// The wished insurance.
     pub sla: SlaTerms,
+    /// The app as whose keeper the wallet asks, where it neither owns the account nor is an agent for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keeps>,
     /// The pod's secrets, sealed to the provider. Needed before the lease opens, not for the price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Envelope>,
+}
+
+/// What a keeper shows to be asked for: the app, and that the pod is one of those that it may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keeps {
+    /// The app's number in Apps.
+    pub app: u64,
+    /// The pod's proof against the root of the app's pods; empty where that is the pod's own hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<B256>,
 }
 
 /// A price that holds until the quote expires.

@@ -14,9 +14,9 @@ use protocol::{
     resources::{Bytes, Cpu, PriceBreakdown, PriceList, Resources},
 };
 use provider::wire::{
-    ApiError, Attestation, Happening, Hold, ImageParts, Imported, Info, LeaseEvent, LeaseStatus,
-    LogLine, LogStream, Nonce, PathStat, Phase, QuoteRequest, QuoteResponse, ServiceStats,
-    ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
+    ApiError, Attestation, Happening, Hold, ImageParts, Imported, Info, Keeps, LeaseEvent,
+    LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, QuoteRequest, QuoteResponse,
+    ServiceStats, ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
 };
 use seal::attest::{Der, Evidence, Unattested};
 use serde::Serialize;
@@ -146,9 +146,13 @@ fn the_types_are_as_documented() {
         salt: B256::ZERO,
         lease: 0,
         sla,
+        keeps: Some(Keeps { app: 1, proof: vec![B256::ZERO] }),
         secrets: Some(envelope),
     };
-    check("QuoteRequest", &request, &QuoteRequest { secrets: None, ..request.clone() });
+    let least = QuoteRequest { keeps: None, secrets: None, ..request.clone() };
+    check("QuoteRequest", &request, &least);
+    let keeps = Keeps { app: 1, proof: vec![B256::ZERO] };
+    check("Keeps", &keeps, &Keeps { proof: Vec::new(), ..keeps.clone() });
     one("Quote", &Quote::default());
     one(
         "QuoteResponse",
@@ -234,6 +238,8 @@ fn the_events_are_as_documented() {
         Happening::Maintenance { until: Some("t".into()), why: Some("w".into()) },
         Happening::MaintenanceOver,
         Happening::Amended { pod },
+        Happening::Challenged { by: Address::ZERO, until: "t".into() },
+        Happening::Answered,
         Happening::Closed { reason: Some(CloseReason::PayerDone) },
         Happening::Removed { volumes_until: Some("t".into()) },
     ];

@@ -541,6 +541,7 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
     };
     let mut question = Question::new(&session, &ready, &options)?;
     (question.owner, question.account) = (owner, (salt, known.app.account));
+    question.keeps = (owner != session.wallet()).then(|| known.id());
     let mut offers = question.offers(options.provider, &progress).await?;
     offers.retain(|offer| offer.response.quote.lock <= limits.maxLock);
     let offer = offers.first().with_context(|| {

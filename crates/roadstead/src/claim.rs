@@ -7,7 +7,13 @@ use chain::abi::{Auction, Sla, Staking};
 use protocol::amount::Amount;
 use serde::Serialize;
 
-use crate::{output, progress::OnStderr, publish::session, session::Session, settings::Settings};
+use crate::{
+    output,
+    progress::{OnStderr, Progress},
+    publish::session,
+    session::Session,
+    settings::Settings,
+};
 
 /// Where something may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,31 +42,48 @@ impl fmt::Display for Source {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Claimed {
-    source: Source,
-    amount: Amount,
+/// What was claimed.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Claimed {
+    /// Where it waited.
+    pub(crate) source: Source,
+    /// How much it was.
+    pub(crate) amount: Amount,
+}
+
+impl Claimed {
+    /// For people.
+    pub(crate) fn words(&self, session: &Session) -> String {
+        format!("{} {}", session.show(self.amount), self.source)
+    }
+}
+
+/// Claims what waits in `sources` for the wallet.
+pub(crate) async fn take(
+    session: &Session,
+    sources: &[Source],
+    progress: &dyn Progress,
+) -> anyhow::Result<Vec<Claimed>> {
+    let mut claimed = Vec::new();
+    for source in sources {
+        let amount = claimable(session, *source).await?;
+        if amount.0 > 0 {
+            claim(session, *source, amount, progress).await?;
+            claimed.push(Claimed { source: *source, amount });
+        }
+    }
+    Ok(claimed)
 }
 
 /// Claims what waits in `sources`.
 pub(crate) async fn run(settings: &Settings, sources: &[Source]) -> anyhow::Result<()> {
     let session = session(settings).await?;
-    let mut claimed = Vec::new();
-    for source in sources {
-        let amount = claimable(&session, *source).await?;
-        if amount.0 > 0 {
-            claim(&session, *source, amount).await?;
-            claimed.push(Claimed { source: *source, amount });
-        }
-    }
+    let claimed = take(&session, sources, &OnStderr::new()).await?;
     output::show(settings.json, &claimed, || {
         if claimed.is_empty() {
             return format!("nothing waits to be claimed by {}", session.wallet());
         }
-        let lines = claimed
-            .iter()
-            .map(|claimed| format!("{} {}", session.show(claimed.amount), claimed.source));
-        lines.collect::<Vec<_>>().join("\n")
+        claimed.iter().map(|claimed| claimed.words(&session)).collect::<Vec<_>>().join("\n")
     })
 }
 
@@ -74,19 +97,23 @@ async fn claimable(session: &Session, source: Source) -> anyhow::Result<Amount> 
     Ok(Amount(u128::try_from(amount).unwrap_or(u128::MAX)))
 }
 
-async fn claim(session: &Session, source: Source, amount: Amount) -> anyhow::Result<()> {
+async fn claim(
+    session: &Session,
+    source: Source,
+    amount: Amount,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
     let (deployment, to) = (session.chain().deployment(), session.wallet());
     let what = format!("takes {} {source}", session.show(amount));
-    let progress = OnStderr::new();
     match source {
         Source::Staking => {
-            session.send(deployment.staking, &Staking::claimCall { to }, &what, &progress).await?
+            session.send(deployment.staking, &Staking::claimCall { to }, &what, progress).await?
         }
         Source::Sla => {
-            session.send(deployment.sla, &Sla::claimCall { to }, &what, &progress).await?
+            session.send(deployment.sla, &Sla::claimCall { to }, &what, progress).await?
         }
         Source::Auction => {
-            session.send(deployment.auction, &Auction::claimCall { to }, &what, &progress).await?
+            session.send(deployment.auction, &Auction::claimCall { to }, &what, progress).await?
         }
     };
     Ok(())

@@ -12,7 +12,7 @@ use protocol::pod::MaxPrice;
 
 use crate::{
     account::AccountName, app, attest, bid, challenge, copy, dev, events, exec, forward, indexer,
-    moving, order, provider, remote::Since, stake, stats, volume, vouch, watcher,
+    moving, order, provider, remote::Since, stake, stats, volume, vouch, watch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -142,13 +142,15 @@ pub(crate) enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// List this wallet's leases
-    #[command(after_help = "Example:\n  roadstead ps --all")]
-    Ps {
-        /// Closed ones, too
-        #[arg(long, short)]
-        all: bool,
-    },
+    /// List this wallet's leases; with --watch, as they change
+    ///
+    /// With --challenge, a provider that does not answer for a number of checks is challenged, once for each of its leases.
+    /// One that is there answers that by itself, and gets the challenge's bond. If it does not in time, the lease is closed,
+    /// and its coverage is claimed for this wallet.
+    #[command(
+        after_help = "Examples:\n  roadstead ps --all\n  roadstead ps --watch --challenge --checks 20 --yes"
+    )]
+    Ps(watch::Args),
     /// Show what a pod writes to its standard output and error
     #[command(after_help = "Example:\n  roadstead logs shop --follow --tail 100 --service web")]
     Logs {
@@ -277,7 +279,7 @@ pub(crate) enum Verb {
     /// A provider that answers in time gets the challenge's bond. If it does not, the lease is closed and its coverage is
     /// the payer's.
     #[command(
-        after_help = "Examples:\n  roadstead challenge shop\n  roadstead challenge show shop"
+        after_help = "Examples:\n  roadstead challenge shop --wait\n  roadstead challenge show shop"
     )]
     Challenge(challenge::Args),
     /// What is at stake: bond, unbond, withdraw, and who may lock it

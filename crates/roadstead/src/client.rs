@@ -111,6 +111,8 @@ pub(crate) struct Client {
     endpoint: Endpoint,
     chain_id: u64,
     signer: PrivateKeySigner,
+    /// The app as whose keeper it asks for what is not its own.
+    keeps: Option<u64>,
     token: Arc<Mutex<Option<Token>>>,
 }
 
@@ -205,7 +207,12 @@ fn unreachable(err: reqwest::Error) -> ClientError {
 impl Client {
     /// The provider behind `endpoint`, for the wallet of `signer`; it signs in when it has to.
     pub(crate) fn new(endpoint: Endpoint, chain: &Chain, signer: PrivateKeySigner) -> Self {
-        Self { endpoint, chain_id: chain.id(), signer, token: Arc::default() }
+        Self { endpoint, chain_id: chain.id(), signer, keeps: None, token: Arc::default() }
+    }
+
+    /// The same, which asks as the keeper of an app.
+    pub(crate) fn keeping(self, app: Option<u64>) -> Self {
+        Self { keeps: app, ..self }
     }
 
     /// Asks for a quote.
@@ -214,10 +221,11 @@ impl Client {
         self.json(ask).await
     }
 
-    /// How far a lease of this wallet's is.
+    /// How far a lease is, of this wallet's or of the app that it keeps.
     pub(crate) async fn status(&self, lease: u64) -> Result<LeaseStatus, ClientError> {
         let path = format!("/v1/leases/{lease}");
-        self.json(|| self.endpoint.request(Method::GET, &path).timeout(PATIENCE)).await
+        let query: Vec<_> = self.keeps.iter().map(|app| ("app", app.to_string())).collect();
+        self.json(|| self.asking(Method::GET, &path, &query).timeout(PATIENCE)).await
     }
 
     /// What the pod of a lease writes.

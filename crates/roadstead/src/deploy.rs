@@ -393,7 +393,13 @@ pub(crate) async fn provider_of(
     session: &Session,
     provider: Address,
 ) -> anyhow::Result<(Client, ProviderView)> {
-    let view = session.chain().registry().listingOf(provider).call().await?;
+    let mut view = session.chain().registry().listingOf(provider).call().await?;
+    // Leases go on when their provider takes its listing back, and so does the address that it had.
+    if !view.listed
+        && let Some(last) = session.chain().last_listing(provider).await?
+    {
+        view.listing = last;
+    }
     let endpoint = Endpoint::new(provider, &view.listing)?;
     Ok((Client::new(endpoint, session.chain(), session.sender.signer().clone()), view))
 }

@@ -72,6 +72,10 @@ fn words(what: &Happening) -> String {
         }
         Happening::MaintenanceOver => "the provider's maintenance is over".into(),
         Happening::Amended { pod } => format!("it is to run pod {pod} from now on"),
+        Happening::Challenged { by, until } => {
+            format!("challenged by {by}, to be answered by {}", short_time(until))
+        }
+        Happening::Answered => "the provider answered the challenge".into(),
         Happening::Closed { reason: Some(reason) } => format!("closed: {reason}"),
         Happening::Closed { reason: None } => "closed".into(),
         Happening::Removed { volumes_until: Some(until) } => {

@@ -38,6 +38,7 @@ mod tars;
 mod volume;
 mod vouch;
 mod wallet;
+mod watch;
 mod watcher;
 
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -105,7 +106,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Deploy { file, choice, app, fund, yes } => {
             publish::deploy(&settings, &file, &choice, app, fund.as_deref(), yes).await
         }
-        Verb::Ps { all } => show::ps(&settings, all).await,
+        Verb::Ps(args) => Box::pin(watch::ps(&settings, &args)).await,
         Verb::Logs { lease, follow, tail, service, since } => {
             let (service, since) = (service.as_deref(), since.as_ref());
             show::logs(&settings, &lease, service, follow, tail, since).await

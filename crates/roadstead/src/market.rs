@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ::provider::wire::{QuoteRequest, QuoteResponse, SlaTerms};
+use ::provider::wire::{Keeps, QuoteRequest, QuoteResponse, SlaTerms};
 use alloy::primitives::{Address, B256, Signature};
 use anyhow::{Context as _, bail, ensure};
 use chain::abi::IRegistry::ProviderView;
@@ -281,6 +281,8 @@ pub(crate) struct Question<'a> {
     pub(crate) max_rate: Option<Rate>,
     /// The wished terms.
     pub(crate) sla: Terms,
+    /// The app as whose keeper the wallet asks, where the account is somebody else's.
+    pub(crate) keeps: Option<u64>,
 }
 
 impl<'a> Question<'a> {
@@ -296,7 +298,16 @@ impl<'a> Question<'a> {
         let sla = Terms::of(&ready.wishes, token).context("x-roadstead.sla.coverage")?;
         let account = (options.account.salt(), options.account.id(session.wallet()));
         let max_rate = options.max_rate.or(file);
-        Ok(Self { session, ready, owner: session.wallet(), account, lease: 0, max_rate, sla })
+        Ok(Self {
+            session,
+            ready,
+            owner: session.wallet(),
+            account,
+            lease: 0,
+            max_rate,
+            sla,
+            keeps: None,
+        })
     }
 
     /// The same question where the terms are agreed on elsewhere: at any price, on any terms.
@@ -326,6 +337,7 @@ impl<'a> Question<'a> {
                 grace: self.sla.grace,
                 full: self.sla.full,
             },
+            keeps: self.keeps.map(|app| Keeps { app, proof: Vec::new() }),
             secrets,
         };
         let response = client.quote(&request).await?;
@@ -439,6 +451,7 @@ async fn offer(
     let session = question.session;
     let endpoint = Endpoint::new(address, &view.listing)?;
     let client = Client::new(endpoint, session.chain(), session.sender.signer().clone());
+    let client = client.keeping(question.keeps);
     let ask = question.ask(&client, address, &view, false);
     let response = tokio::time::timeout(PATIENCE, ask)
         .await

@@ -107,6 +107,14 @@ impl OnStderr {
     }
 }
 
+/// Nobody looks on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Silent;
+
+impl Progress for Silent {
+    fn step(&self, _step: &Step) {}
+}
+
 impl Progress for OnStderr {
     fn step(&self, step: &Step) {
         let mut bar = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 mod file;
 mod house;
+mod leave;
 
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,28 @@ pub(crate) enum Verb {
         #[command(flatten)]
         config: Config,
     },
+    /// Say that you leave a lease once its notice is over; until then it goes on
+    #[command(after_help = "Example:\n  roadstead provider notice 7 && roadstead provider status")]
+    Notice(leave::Leave),
+    /// End a lease: at no cost before it runs and once its notice is over, else for a part of its coverage
+    #[command(after_help = "Example:\n  roadstead provider close 7 --reason draining")]
+    Close(leave::Leave),
+    /// Take the listing back: no quote can be used any more. Leases go on, and publishers still find their pods
+    ///
+    /// `run` lists the provider anew when it starts, and so does `register`.
+    #[command(
+        after_help = "Example:\n  roadstead provider delist    # and `roadstead provider register` to come back"
+    )]
+    Delist {
+        /// Do not ask before
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Make quotes that you signed unusable: by their nonces, or all of them
+    #[command(
+        after_help = "Examples:\n  roadstead provider cancel-quotes 57248915472198\n  roadstead provider cancel-quotes --all"
+    )]
+    CancelQuotes(leave::Cancel),
     /// Show the listing, the bond, and the leases with what they owe; on the provider's machine also its mode, what is
     /// used and free, and the last errors
     #[command(after_help = "Example:\n  roadstead provider status --json")]
@@ -122,6 +145,10 @@ pub(crate) async fn run(verb: &Verb, settings: &Settings) -> anyhow::Result<()> 
         Verb::Register { config } => register(&config.config, settings).await,
         Verb::Bond { amount } => bond(amount, settings).await,
         Verb::Run { config } => provide(&config.config, settings).await,
+        Verb::Notice(args) => leave::notice(settings, args).await,
+        Verb::Close(args) => leave::close(settings, args).await,
+        Verb::Delist { yes } => leave::delist(settings, *yes).await,
+        Verb::CancelQuotes(args) => leave::cancel_quotes(settings, args).await,
         Verb::Status { provider, config } => status(*provider, &config.config, settings).await,
         Verb::Drain { switch, config } => house::drain(*switch, &config.config, settings),
         Verb::Maintenance { switch, until, why, config } => {

@@ -9,7 +9,7 @@ use std::{
 use ::provider::wire::{Info, LeaseStatus, LogStream, Phase};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
-use chain::{Chain, Opening, abi::ILeases::LeaseView};
+use chain::{Chain, Head, Opening, abi::ILeases::LeaseView};
 use futures::future::join_all;
 use protocol::{
     amount::{Amount, Rate, Token, Units},
@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::{
     account::AccountName,
     cli::{self, LeaseRef},
-    client::Endpoint,
+    client::{Client, ClientError, Endpoint},
     deploy,
     market::{self, Offer},
     money::{self, Funds},
@@ -294,15 +294,21 @@ pub(crate) async fn accounts(
 /// A lease in a list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
-    lease: u64,
-    app: Option<String>,
-    state: LeaseState,
+pub(crate) struct Listed {
+    pub(crate) lease: u64,
+    pub(crate) app: Option<String>,
+    pub(crate) state: LeaseState,
     /// What the provider says.
-    phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
     message: Option<String>,
-    reachable: bool,
-    provider: Address,
+    pub(crate) reachable: bool,
+    /// Whether the provider answered at all, be it that it knows no such lease.
+    #[serde(skip)]
+    pub(crate) answers: bool,
+    /// What backs it, and in how many seconds a challenge has to be answered.
+    #[serde(skip)]
+    pub(crate) backing: (Amount, u32),
+    pub(crate) provider: Address,
     account: AccountId,
     slot: u32,
     /// Units per second.
@@ -312,7 +318,7 @@ struct Listed {
     leaves_at: Option<u64>,
     /// When it was closed; nothing while it is open.
     ended_at: Option<u64>,
-    funded_until: u64,
+    pub(crate) funded_until: u64,
     close_reason: Option<CloseReason>,
     urls: Vec<String>,
 }
@@ -321,15 +327,50 @@ struct Listed {
 #[serde(transparent)]
 struct AccountId(B256);
 
+/// The providers that were asked, with the wallet signed in.
+pub(crate) type Clients = tokio::sync::Mutex<BTreeMap<Address, Client>>;
+
+/// The leases of a wallet, as of one block.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    /// Those that were asked for.
+    pub(crate) rows: Vec<Listed>,
+    /// Those that were closed lately, where closed ones were not asked for.
+    lately: Vec<Listed>,
+    /// The block.
+    pub(crate) head: Head,
+    token: Token,
+    asked: bool,
+    all: bool,
+}
+
 /// `roadstead ps`.
 pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
     let chain = settings.connect().await?;
+    // Without the passphrase at hand, the chain's half is shown.
+    let session = match wallet::can_unlock(settings) {
+        true => Some(Session::open(chain.clone(), wallet::unlock(settings)?).await?),
+        false => None,
+    };
+    let clients = Clients::default();
+    let leases = leases(settings, &chain, session.as_ref(), &clients, all).await?;
+    show(settings.json, &leases.rows, || leases.text())
+}
+
+/// Reads this wallet's leases, and asks their providers how they are.
+pub(crate) async fn leases(
+    settings: &Settings,
+    chain: &Chain,
+    session: Option<&Session>,
+    clients: &Clients,
+    all: bool,
+) -> anyhow::Result<Leases> {
     let wallet = wallet::address(&settings.wallet)?;
     let state = State::read(&settings.home, chain.deployment())?;
     let token = chain.token().await?;
     let head = chain.head().await?;
     let mut openings: Vec<Opening> = Vec::new();
-    for account in accounts(&chain, wallet, &state).await?.keys() {
+    for account in accounts(chain, wallet, &state).await?.keys() {
         let from = chain.deployment().block;
         openings.extend(chain.openings(None, Some(*account), from, head.number).await?);
     }
@@ -349,17 +390,11 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
             })
         })
         .collect::<anyhow::Result<_>>()?;
-    let open = leases.iter().any(|(_, _, state)| *state != LeaseState::Closed);
-    // Without the passphrase at hand, the chain's half is shown.
-    let session = match open && wallet::can_unlock(settings) {
-        true => Some(Session::open(chain.clone(), wallet::unlock(settings)?).await?),
-        false => None,
-    };
     let rows = leases.into_iter().map(async |(opening, view, lease_state)| {
-        let ask = session.as_ref().filter(|_| lease_state != LeaseState::Closed);
-        let status = match ask {
-            Some(session) => status(session, view.provider, opening.lease).await,
-            None => None,
+        let ask = session.filter(|_| lease_state != LeaseState::Closed);
+        let (status, answers) = match ask {
+            Some(session) => status(session, clients, view.provider, opening.lease).await,
+            None => (None, false),
         };
         let close_reason = match lease_state {
             LeaseState::Closed => chain.closing(opening.lease).await?,
@@ -378,6 +413,8 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
             phase: status.as_ref().map(|status| status.phase),
             message: status.as_ref().and_then(|status| status.message.as_deref()).map(tame),
             reachable: status.is_some(),
+            answers,
+            backing: (Amount(view.coverage), view.lease.response.to()),
             provider: view.provider,
             account: AccountId(opening.account),
             slot: opening.slot,
@@ -394,29 +431,55 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
     let asked = session.is_some();
     let (rows, lately): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| all || row.state != LeaseState::Closed);
-    show(settings.json, &rows, || {
-        let mut text = ps_table(&rows, &token, head.timestamp, asked, all);
-        for row in &lately {
-            text.push_str(&format!("\n{}", row.farewell(head.timestamp)));
-        }
-        text
-    })
+    Ok(Leases { rows, lately, head, token, asked, all })
 }
 
-/// What the provider of a lease says; nothing where it cannot be reached.
-async fn status(session: &Session, provider: Address, lease: u64) -> Option<LeaseStatus> {
+impl Leases {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let now = self.head.timestamp;
+        let mut text = ps_table(&self.rows, &self.token, now, self.asked, self.all);
+        for row in &self.lately {
+            text.push_str(&format!("\n{}", row.farewell(now)));
+        }
+        text
+    }
+}
+
+/// What the provider of a lease says, nothing where it cannot be reached; and whether it says anything at all.
+async fn status(
+    session: &Session,
+    clients: &Clients,
+    provider: Address,
+    lease: u64,
+) -> (Option<LeaseStatus>, bool) {
     let ask = async {
-        let (client, _view) = deploy::provider_of(session, provider).await?;
+        let known = clients.lock().await.get(&provider).cloned();
+        let client = match known {
+            Some(client) => client,
+            None => {
+                let (client, _view) = deploy::provider_of(session, provider).await?;
+                clients.lock().await.insert(provider, client.clone());
+                client
+            }
+        };
         anyhow::Ok(client.status(lease).await?)
     };
-    match tokio::time::timeout(PATIENCE, ask).await {
-        Ok(Ok(status)) => Some(status),
-        Ok(Err(err)) => {
-            tracing::debug!(error = causes(&err), "{provider} does not say how lease {lease} is");
-            None
-        }
+    let failed = match tokio::time::timeout(PATIENCE, ask).await {
+        Ok(Ok(status)) => return (Some(status), true),
+        Ok(Err(err)) => Some(err),
         Err(_late) => None,
+    };
+    let refused = failed.as_ref().and_then(|err| err.downcast_ref());
+    let answers = matches!(refused, Some(ClientError::Refused { .. }));
+    if !answers {
+        // It may be somewhere else by now.
+        clients.lock().await.remove(&provider);
     }
+    if let Some(err) = failed {
+        tracing::debug!(error = causes(&err), "{provider} does not say how lease {lease} is");
+    }
+    (None, answers)
 }
 
 impl Listed {
@@ -641,6 +704,8 @@ mod tests {
             phase: Some(Phase::Running),
             message: None,
             reachable: true,
+            answers: true,
+            backing: (Amount(0), 0),
             provider: Address::repeat_byte(0xab),
             account: AccountId(B256::ZERO),
             slot: 0,

@@ -41,6 +41,13 @@ pub(crate) enum Verb {
     /// Take out what was unbonding, once the delay is over
     #[command(after_help = "Example:\n  roadstead stake withdraw")]
     Withdraw,
+    /// Free what backed leases, bids and seats that are over, once nobody can claim it any more; anybody may
+    #[command(after_help = "Example:\n  roadstead stake unlock")]
+    Unlock {
+        /// Another wallet's than this one's
+        #[arg(long, value_name = "ADDRESS")]
+        of: Option<Address>,
+    },
     /// Take what slashes of others brought this wallet; `roadstead claim` takes everything
     #[command(after_help = "Example:\n  roadstead stake claim")]
     Claim,
@@ -128,6 +135,7 @@ pub(crate) async fn run(settings: &Settings, verb: &Verb) -> anyhow::Result<()> 
         Verb::Unbond { amount } => unbond(settings, amount).await,
         Verb::Cancel => cancel(settings).await,
         Verb::Withdraw => withdraw(settings).await,
+        Verb::Unlock { of } => unlock(settings, *of).await,
         Verb::Claim => claim::run(settings, &[claim::Source::Staking]).await,
         Verb::Show { of } => show(settings, *of).await,
         Verb::Lockers { allow, refuse } => lockers(settings, *allow, *refuse).await,
@@ -196,6 +204,41 @@ async fn withdraw(settings: &Settings) -> anyhow::Result<()> {
     let amount = Amount(u128::try_from(made.amount).unwrap_or(u128::MAX));
     output::show(settings.json, &serde_json::json!({ "withdrawn": amount }), || {
         format!("{} are in the wallet", session.show(amount))
+    })
+}
+
+async fn unlock(settings: &Settings, of: Option<Address>) -> anyhow::Result<()> {
+    let session = session(settings).await?;
+    let (chain, who) = (session.chain(), of.unwrap_or(session.wallet()));
+    let now = chain.head().await?.timestamp;
+    let staking = chain.deployment().staking;
+    let (mut freed, mut next) = (0_u128, None::<u64>);
+    for (locker, r#ref) in chain.releases(who).await? {
+        let lock = chain.staking().lockOf(who, locker, r#ref).call().await?;
+        let from = lock.releaseAt.to::<u64>();
+        if lock.amount == 0 || from == 0 {
+            continue;
+        }
+        if from > now {
+            next = Some(next.map_or(from, |next| next.min(from)));
+            continue;
+        }
+        let call = Staking::unlockCall { bonder: who, locker, r#ref };
+        let name = Locker::of(locker, chain.deployment());
+        let what = format!("frees {} that {name} locked", session.show(Amount(lock.amount)));
+        session.send(staking, &call, &what, &OnStderr::new()).await?;
+        freed = freed.saturating_add(lock.amount);
+    }
+    let value = serde_json::json!({ "bonder": who, "freed": Amount(freed), "next": next });
+    output::show(settings.json, &value, || {
+        let mut text = match freed {
+            0 => format!("nothing of the bond of {who} can be freed now"),
+            freed => format!("{} are free again", session.show(Amount(freed))),
+        };
+        if let Some(next) = next {
+            text.push_str(&format!("\nthe next part can be freed {}", moment(next, now)));
+        }
+        text
     })
 }
 

@@ -210,10 +210,11 @@ async fn watch(client: Client, lease: u64, board: Board) {
 }
 
 /// The terminal's other screen, until this is dropped.
-struct Screen;
+pub(crate) struct Screen;
 
 impl Screen {
-    fn open() -> anyhow::Result<Self> {
+    /// Takes the terminal over.
+    pub(crate) fn open() -> anyhow::Result<Self> {
         terminal::enable_raw_mode().context("the terminal cannot be taken over")?;
         let screen = Self;
         execute!(std::io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
@@ -232,19 +233,24 @@ async fn draw(board: &Board) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(DRAW);
     loop {
         tick.tick().await;
-        let (width, height) = terminal::size()?;
         let text = view(&lock(board));
-        let lines = text.lines().take(usize::from(height.saturating_sub(1)));
-        let mut out = std::io::stdout().lock();
-        queue!(out, cursor::MoveTo(0, 0))?;
-        for line in lines {
-            let line: String = line.chars().take(usize::from(width)).collect();
-            let rest = terminal::Clear(terminal::ClearType::UntilNewLine);
-            queue!(out, Print(line), rest, cursor::MoveToNextLine(1))?;
-        }
-        queue!(out, terminal::Clear(terminal::ClearType::FromCursorDown))?;
-        out.flush()?;
+        paint(&text)?;
     }
+}
+
+/// Shows `text` on the screen in place of what is there.
+pub(crate) fn paint(text: &str) -> anyhow::Result<()> {
+    let (width, height) = terminal::size()?;
+    let lines = text.lines().take(usize::from(height.saturating_sub(1)));
+    let mut out = std::io::stdout().lock();
+    queue!(out, cursor::MoveTo(0, 0))?;
+    for line in lines {
+        let line: String = line.chars().take(usize::from(width)).collect();
+        let rest = terminal::Clear(terminal::ClearType::UntilNewLine);
+        queue!(out, Print(line), rest, cursor::MoveToNextLine(1))?;
+    }
+    queue!(out, terminal::Clear(terminal::ClearType::FromCursorDown))?;
+    Ok(out.flush()?)
 }
 
 fn view(board: &BTreeMap<u64, Known>) -> String {
@@ -277,7 +283,7 @@ fn view(board: &BTreeMap<u64, Known>) -> String {
 }
 
 /// Ends when somebody wants to leave. A thread of its own reads the keys, since nothing can interrupt that.
-fn keys() -> impl Future<Output = ()> {
+pub(crate) fn keys() -> impl Future<Output = ()> {
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
         while let Ok(event) = crossterm::event::read() {

@@ -1,5 +1,9 @@
 //! `roadstead watcher`: a seat among those who look from outside whether pods answer. Looking itself is another program's.
 
+mod claims;
+
+use std::path::PathBuf;
+
 use alloy::primitives::Address;
 use anyhow::{bail, ensure};
 use chain::abi::Sla;
@@ -45,6 +49,39 @@ pub(crate) enum Verb {
     /// Draw the running epoch's committees; anybody may, once per epoch
     #[command(after_help = "Example:\n  roadstead watcher open-epoch")]
     OpenEpoch,
+    /// Sign that a lease's pod did not answer in all of a time, or, with --up, that it did
+    ///
+    /// Nothing is sent. Who signs both for times that overlap loses the bond to whoever shows it.
+    #[command(
+        after_help = "Example:\n  roadstead watcher sign 7 --from 1795573326 --to 1795573926 > statements/mine.json"
+    )]
+    Sign(claims::Sign),
+    /// Report an outage with the signatures of its committee; anybody may
+    ///
+    /// The payer is compensated by the length of the outage, and whoever signed gets a share.
+    #[command(after_help = "Example:\n  roadstead watcher report statements/*.json")]
+    Report {
+        /// Files with signed statements, one or many each, as `sign` prints them; `-` is standard input
+        #[arg(required = true)]
+        statements: Vec<PathBuf>,
+    },
+    /// Take this wallet's shares of the rewards for reports that it signed
+    #[command(
+        after_help = "Examples:\n  roadstead watcher reward\n  roadstead watcher reward --lease 7"
+    )]
+    Reward {
+        /// For reports of this lease alone
+        #[arg(long, value_name = "LEASE")]
+        lease: Option<u64>,
+    },
+    /// Show that a watcher signed both that a pod was up and that it was down; half of its bond, less what is burned, is
+    /// yours
+    #[command(after_help = "Example:\n  roadstead watcher accuse up.json down.json")]
+    Accuse {
+        /// Files with the two statements; `-` is standard input
+        #[arg(required = true)]
+        statements: Vec<PathBuf>,
+    },
 }
 
 /// Does what was asked.
@@ -54,6 +91,10 @@ pub(crate) async fn run(settings: &Settings, verb: &Verb) -> anyhow::Result<()> 
         Verb::Leave => leave(settings).await,
         Verb::Show { of, lease } => show(settings, *of, *lease).await,
         Verb::OpenEpoch => open_epoch(settings).await,
+        Verb::Sign(args) => claims::sign(settings, args).await,
+        Verb::Report { statements } => claims::report(settings, statements).await,
+        Verb::Reward { lease } => claims::reward(settings, *lease).await,
+        Verb::Accuse { statements } => claims::accuse(settings, statements).await,
     }
 }
 

@@ -150,3 +150,56 @@ async fn an_update_that_does_not_start_leaves_what_ran() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// Who owns the files below a folder, the folders left out.
+fn owners(folder: &std::path::Path) -> anyhow::Result<Vec<(u32, u32, u32)>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        match meta.is_dir() {
+            true => all.extend(owners(&entry.path())?),
+            false => all.push((meta.uid(), meta.gid(), meta.mode() & 0o777)),
+        }
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn a_user_with_a_name_owns_its_secrets() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let image = stack.image("named").await?;
+        let rest = "secrets: { key: { file: ./key } }";
+        let mut pod = stack.probe("named", &image.name, rest)?;
+        std::fs::write(std::path::Path::new(pod.path()).with_file_name("key"), "secret")?;
+        let user =
+            "stop_signal: SIGKILL\n    user: prober\n    secrets: [{ source: key, mode: 0400 }]";
+        pod.change("stop_signal: SIGKILL", user)?;
+        let lease = stack.publisher.deploy(&pod).await?.lease;
+        let found = owners(&stack.provider.run().join("secrets"))?;
+        ensure!(found == [(1_234, 1_235, 0o400)], "{found:?}");
+        stack.publisher.down(lease).await?;
+        stack.nothing_is_left().await?;
+
+        // One that is not in the image is said so, and costs nothing.
+        pod.change("user: prober", "user: nobody-here")?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes"]).await?;
+        said.refused(3, &["user nobody-here is not in the image's /etc/passwd"])?;
+        stack.nothing_is_left().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_said_at_once() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let image = stack.image("absent").await?;
+        let mut pod = stack.probe("absent", &image.name, "")?;
+        pod.change(r#"["/probe", "serve", "8080"]"#, r#"["/absent"]"#)?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes", "--fund", "5"]).await?;
+        said.refused(3, &["its program cannot be run", "/absent"])?;
+        stack.nothing_is_left().await
+    })
+    .await
+}

@@ -131,6 +131,8 @@ async fn a_provider_answers_a_challenge_or_pays_its_coverage() -> anyhow::Result
             .await?
             .refused(1, &["nobody challenges"])?;
 
+        // By hand, as the provider's program is away: it would answer by itself.
+        stack.provider.kill().await?;
         let made = stack.publisher.json(&challenge).await?;
         ensure!(made["bond"] == "1000000", "{made}");
         stack.publisher.run(&challenge).await?.refused(1, &["challenged already"])?;
@@ -144,8 +146,7 @@ async fn a_provider_answers_a_challenge_or_pays_its_coverage() -> anyhow::Result
             .await?
             .refused(1, &["cannot be challenged again before"])?;
 
-        // The pause is over, and the provider is away: it pays with the whole coverage.
-        stack.provider.kill().await?;
+        // The pause is over, and nobody answers: it pays with the whole coverage.
         stack.pass(3_600).await?;
         stack.publisher.json(&challenge).await?;
         stack.pass(301).await?;

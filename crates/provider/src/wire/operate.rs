@@ -1,6 +1,6 @@
 //! How a pod that runs is operated, and what is kept of one that ran.
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use protocol::{lease::CloseReason, resources::Bytes};
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,15 @@ pub enum Happening {
         /// Which.
         pod: B256,
     },
+    /// The lease was challenged: its provider has to show that it is there.
+    Challenged {
+        /// By whom.
+        by: Address,
+        /// Until when it has to, as RFC 3339.
+        until: String,
+    },
+    /// The provider answered the challenge.
+    Answered,
     /// The lease was closed.
     Closed {
         /// Why, where the chain says so.
