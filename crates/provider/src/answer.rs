@@ -4,7 +4,7 @@
 //! is read from the chain at each head, for all leases in one call, so nothing is remembered and a provider that starts again
 //! answers what came meanwhile. The worst that a payer does is to challenge all of its leases at once, for one of them to be
 //! late: answers go out together, `MOST` in a transaction, and no transaction waits for another. An answer costs the provider
-//! 93,000 gas at most and brings it the bond, which the deployment sets above that; so many challenges are many bonds.
+//! about 93,000 gas, less with others, and brings it the bond, which the deployment sets above that; so many challenges are many bonds.
 //!
 //! What is answered for is what is owed: that the pod's containers are there and run as the pod says, or do not for a reason
 //! that lies with the payer. Whether the program in them is healthy is not asked. Its publisher can break it from within, and
