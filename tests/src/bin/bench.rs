@@ -83,7 +83,8 @@ async fn deploy(stack: &Stack, pod: &PodFile) -> anyhow::Result<(Duration, Durat
     let mut deploying = stack.publisher.start(&["deploy", pod.path(), "--yes", "--fund", "5"])?;
     let mut said = String::new();
     loop {
-        let step = deploying.step().await?.with_context(|| format!("nothing was ordered: {said}"))?;
+        let step =
+            deploying.step().await?.with_context(|| format!("nothing was ordered: {said}"))?;
         if step.contains("opens the lease") {
             break;
         }
