@@ -350,6 +350,30 @@ contract CloseTest is Base {
         leases.close(id, ILeases.CloseReason(reason));
     }
 
+    function test_RevertWhen_PendingAccountHasJustTheLockup() public {
+        LeaseId id = _pending();
+        IPayments.AccountView memory a = payments.account(account);
+        vm.prank(payer);
+        payments.withdraw(account, payer, (a.free - a.lockup) / SCALE);
+        // Down to the last unit, which no token can be withdrawn for.
+        a = payments.account(account);
+        uint128 rest = a.free - a.lockup;
+        if (rest != 0) {
+            vm.prank(payer);
+            payments.openStream(account, 1, payee, rest, 1, false);
+        }
+        a = payments.account(account);
+        assertEq(a.free, a.lockup);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                ILeases.Leases_ReasonRefused.selector, id, ILeases.CloseReason.AccountDry, address(this)
+            )
+        );
+        leases.close(id, ILeases.CloseReason.AccountDry);
+        vm.prank(provider.addr);
+        leases.activate(id);
+    }
+
     function _expectRefused(LeaseId id, ILeases.CloseReason reason, address caller) private {
         vm.expectRevert(abi.encodeWithSelector(ILeases.Leases_ReasonRefused.selector, id, reason, caller));
     }

@@ -41,6 +41,15 @@ contract LeasesTest is Base {
         }
     }
 
+    function test_WhenNoncesAreCancelledOneAfterTheOther_AllStaySo() public {
+        vm.startPrank(provider.addr);
+        leases.cancelNonces(0, 1 << 5);
+        leases.cancelNonces(0, 1 << 6);
+        assertTrue(leases.isNonceUsed(provider.addr, 5));
+        assertTrue(leases.isNonceUsed(provider.addr, 6));
+        assertFalse(leases.isNonceUsed(provider.addr, 7));
+    }
+
     function test_WhenAgentIsSet() public {
         vm.expectEmit(address(leases));
         emit ILeases.AgentSet(account, keeper, true);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Leases } from "../../../src/Leases.sol";
 import { ILeases } from "../../../src/interfaces/ILeases.sol";
 import { IPayments } from "../../../src/interfaces/IPayments.sol";
 import { IRegistry } from "../../../src/interfaces/IRegistry.sol";
@@ -154,6 +155,15 @@ contract OpenTest is Base {
         ILeases.Quote memory quote = _quote(1);
         bytes memory signature = _sign(quote);
         vm.chainId(10);
+        _expectBadSignature();
+        vm.prank(payer);
+        leases.open(quote, signature, account, 0);
+    }
+
+    function test_RevertWhen_SignedForAnotherDeployment() public {
+        ILeases.Quote memory quote = _quote(1);
+        bytes memory signature = _sign(quote);
+        leases = new Leases(payments, staking, registry, CLAIM_WINDOW, EARLY_CLOSE_BPS, _slaTerms());
         _expectBadSignature();
         vm.prank(payer);
         leases.open(quote, signature, account, 0);

@@ -108,6 +108,14 @@ contract PayTest is Base {
         payments.pay(account, payee, 5);
     }
 
+    function test_WhenTheWholeApprovalIsPaid() public {
+        _approve(keeper, 0, uint128(10 * SCALE), 0);
+        vm.prank(keeper);
+        payments.pay(account, payee, 10);
+        assertEq(payments.approval(account, keeper).payLimit, 0);
+        assertEq(token.balanceOf(payee), 10);
+    }
+
     function test_RevertWhen_TokenReenters() public {
         HostileToken hostile = new HostileToken();
         _deploy(IERC20(address(hostile)));

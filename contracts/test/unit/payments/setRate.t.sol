@@ -135,6 +135,13 @@ contract SetRateTest is Base {
         assertEq(payments.approval(account, keeper).rateUsed, 1);
     }
 
+    function test_WhenCutByRevokedOperator_TheLockMayStay() public {
+        _approve(keeper, 0, 0, 0);
+        _set(1, LOCK);
+        assertEq(payments.account(account).lockup, LOCK);
+        assertEq(payments.approval(account, keeper).rateUsed, 1);
+    }
+
     function test_WhenCutUnderfunded() public {
         skip((FUNDS * SCALE - LOCKUP) / RATE + 60);
         _set(RATE - 1, LOCK);

@@ -79,6 +79,12 @@ contract ChallengeTest is Watchers {
         sla.challenge(_lease);
     }
 
+    function test_WhenChallengedInTheLastSecondThatIsPaid() public {
+        _runDry(0);
+        _challenge();
+        assertEq(sla.challengeOf(_lease).since, block.timestamp);
+    }
+
     function test_RevertWhen_OneIsOpen() public {
         _challenge();
         skip(2 days);

@@ -299,6 +299,14 @@ contract ReportTest is Watchers {
         ISla.Outage memory o = sla.outageOf(_lease);
         assertEq(o.from, again);
         assertEq(o.due, Curve.due(COVERAGE, 200, GRACE, FULL));
+        // It began in the very second in which the account was funded again, and goes on.
+        skip(100);
+        _report(again, again + 300);
+        uint128 before = o.total;
+        o = sla.outageOf(_lease);
+        assertEq(
+            o.total - before, Curve.due(COVERAGE, 300, GRACE, FULL) - Curve.due(COVERAGE, 200, GRACE, FULL)
+        );
     }
 
     function test_WhenOverTwoEpochs_CountsAsOneAndCloses() public {

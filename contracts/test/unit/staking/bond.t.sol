@@ -84,4 +84,16 @@ contract BondTest is Base {
         hostile.mint(address(this), 1_000);
         hostile.approve(address(staking), type(uint256).max);
     }
+
+    function test_WhenSeveralInOne() public {
+        token.mint(stranger, 5);
+        vm.startPrank(stranger);
+        token.approve(address(staking), 5);
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(staking.bond, (stranger, 5));
+        calls[1] = abi.encodeCall(staking.setLocker, (keeper, true));
+        staking.multicall(calls);
+        assertEq(staking.bondOf(stranger).bonded, 5);
+        assertTrue(staking.isLocker(stranger, keeper));
+    }
 }

@@ -120,6 +120,14 @@ contract SlashTest is Base {
         staking.claim(address(this));
     }
 
+    function test_RevertWhen_ClaimedTo0() public {
+        vm.prank(keeper);
+        staking.slash(provider.addr, 1, COVERAGE, payer, address(0), 0);
+        vm.expectRevert(IStaking.Staking_Zero.selector);
+        vm.prank(payer);
+        staking.claim(address(0));
+    }
+
     function test_WhenClaimed_PaysOnce() public {
         vm.prank(keeper);
         staking.slash(provider.addr, 1, 1_000, payer, address(0), 0);

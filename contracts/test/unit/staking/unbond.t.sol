@@ -118,6 +118,14 @@ contract UnbondTest is Base {
         staking.withdraw(provider.addr);
     }
 
+    function test_RevertWhen_WithdrawnTo0() public {
+        vm.startPrank(provider.addr);
+        staking.requestUnbond(30);
+        skip(UNBOND_DELAY);
+        vm.expectRevert(IStaking.Staking_Zero.selector);
+        staking.withdraw(address(0));
+    }
+
     function test_RevertWhen_WithdrawnTo0OrNothingWaits() public {
         vm.startPrank(provider.addr);
         vm.expectRevert(IStaking.Staking_Zero.selector);
