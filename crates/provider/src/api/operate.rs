@@ -60,7 +60,8 @@ const GONE: u64 = 60;
 /// After how many seconds in which nothing is said either way something that is open is closed.
 const IDLE: u64 = 3_600;
 
-/// How long a program whose publisher went has, between being told so and being killed.
+/// How long a program whose publisher went has, between being told so and being killed; and how
+/// long a publisher has to close what ended.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Deserialize)]
@@ -101,14 +102,14 @@ async fn run(engine: &Engine, container: &Container, socket: WebSocket, stop: &C
     let (mut sink, mut messages) = socket.split();
     let first = tokio::time::timeout(PATIENCE, next(&mut messages)).await;
     let Ok(Some(Said::Told(ToProgram::Start(request)))) = first else {
-        end(&mut sink, FromProgram::Error("the first message has to be a start".into())).await;
+        end(sink, messages, FromProgram::Error("the first message has to be a start".into())).await;
         return;
     };
     let (tty, program) = (request.terminal.is_some(), engine.exec(container, &request).await);
     let Program { id, mut output, input } = match program {
         Ok(program) => program,
         Err(err) => {
-            end(&mut sink, FromProgram::Error(docker_words(&err))).await;
+            end(sink, messages, FromProgram::Error(docker_words(&err))).await;
             return;
         }
     };
@@ -127,11 +128,11 @@ async fn run(engine: &Engine, container: &Container, socket: WebSocket, stop: &C
                 Ok(None) => FromProgram::Error("it closed its output and goes on".into()),
                 Err(err) => FromProgram::Error(docker_words(&err)),
             };
-            end(&mut sink, said).await;
+            end(sink, messages, said).await;
         }
-        Outcome::Broken(why) => end(&mut sink, FromProgram::Error(why)).await,
+        Outcome::Broken(why) => end(sink, messages, FromProgram::Error(why)).await,
         Outcome::Late(why) => {
-            end(&mut sink, FromProgram::Error(why.into())).await;
+            end(sink, messages, FromProgram::Error(why.into())).await;
             hang_up(engine, &id, tty).await;
         }
         Outcome::Gone => hang_up(engine, &id, tty).await,
@@ -278,12 +279,20 @@ async fn hang_up(engine: &Engine, program: &str, tty: bool) {
     }
 }
 
-async fn end(sink: &mut SplitSink<WebSocket, Message>, said: FromProgram) {
+/// Says the last thing, and hears what the publisher had sent by then: a connection that is dropped
+/// with something unread is reset, and a reset takes back what was sent but not yet read over there.
+async fn end(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut messages: SplitStream<WebSocket>,
+    said: FromProgram,
+) {
     if let Ok(text) = serde_json::to_string(&said) {
         // It may be gone.
         let _gone = sink.send(Message::Text(text.into())).await;
     }
-    close(sink).await;
+    close(&mut sink).await;
+    let heard = async { while let Some(Ok(_too_late)) = messages.next().await {} };
+    let _it_does_not_end = tokio::time::timeout(GRACE, heard).await;
 }
 
 async fn close(sink: &mut SplitSink<WebSocket, Message>) {
