@@ -8,12 +8,13 @@ import { IRegistry } from "./interfaces/IRegistry.sol";
 import { ISla } from "./interfaces/ISla.sol";
 import { IStaking } from "./interfaces/IStaking.sol";
 import { AccountId, LeaseId, StreamId, streamIdOf } from "./types/Ids.sol";
+import { Multicall } from "@openzeppelin/contracts/utils/Multicall.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import { SignatureChecker } from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
 /// @title Leases
 /// @notice Quote → lease → closed; see ILeases.
-contract Leases is ILeases, EIP712 {
+contract Leases is ILeases, EIP712, Multicall {
     /// @notice The EIP-712 type of a quote.
     bytes32 public constant QUOTE_TYPEHASH = keccak256(
         "Quote(address provider,bytes32 account,uint64 lease,bytes32 pod,uint128 rate,uint32 lock,uint128 coverage,uint24 grace,uint24 full,uint24 response,uint24 notice,uint24 startWithin,uint40 expiry,uint64 version,uint256 nonce)"

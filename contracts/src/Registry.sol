@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
+import { Multicall } from "@openzeppelin/contracts/utils/Multicall.sol";
+
 import { IRegistry } from "./interfaces/IRegistry.sol";
 
 /// @title Registry
 /// @notice Providers and their listings; see IRegistry.
-contract Registry is IRegistry {
+contract Registry is IRegistry, Multicall {
     /// @notice For how long after it was last heard of a provider counts as live, in seconds.
     uint40 public immutable TTL;
 

@@ -313,6 +313,8 @@ fn registry(err: &RegistryErrors) -> String {
         E::Registry_NoKey(e) => {
             format!("the listing's {:?} is zero, and without it nobody can connect", e.field)
         }
+        E::AddressEmptyCode(e) => no_contract(e.target),
+        E::FailedCall(_) => failed_call(),
     }
 }
 
@@ -393,6 +395,8 @@ fn leases(err: &LeasesErrors, words: Words<'_>) -> String {
                 time(e.endsAt.to())
             )
         }
+        E::AddressEmptyCode(e) => no_contract(e.target),
+        E::FailedCall(_) => failed_call(),
         E::InvalidShortString(_) => bad_string(),
         E::StringTooLong(e) => long_string(&e.str),
     }

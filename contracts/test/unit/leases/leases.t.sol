@@ -13,6 +13,9 @@ import { Base } from "../../Base.t.sol";
 // └── makes the caller's own unusable
 // leases, digest
 // └── say what the other views say
+// multicall
+// ├── when one of the calls reverts ─ reverts with its reason, and nothing of the others stays
+// └── else ─ makes all of them for the caller
 contract LeasesTest is Base {
     function setUp() public override {
         super.setUp();
@@ -123,5 +126,46 @@ contract LeasesTest is Base {
             )
         );
         assertEq(leases.digest(quote), keccak256(abi.encodePacked(hex"1901", domain, hash)));
+    }
+
+    function test_RevertWhen_OneOfSeveralReverts() public {
+        LeaseId lease = _active();
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(leases.close, (lease, ILeases.CloseReason.PayerDone));
+        calls[1] = abi.encodeCall(leases.setAgent, (accountIdOf(stranger, SALT), keeper, true));
+        vm.expectRevert(
+            abi.encodeWithSelector(ILeases.Leases_NotPayer.selector, 0, accountIdOf(stranger, SALT), payer)
+        );
+        vm.prank(payer);
+        leases.multicall(calls);
+        assertEq(leases.lease(lease).state, ILeases.State.Active);
+    }
+
+    /// @dev One pod in exchange for another, with nothing between that could be seen or stopped.
+    function test_WhenSeveralAtOnce() public {
+        LeaseId old = _active();
+        ILeases.Quote memory quote = _quote(1);
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(leases.open, (quote, _sign(quote), account, 1));
+        calls[1] = abi.encodeCall(leases.close, (old, ILeases.CloseReason.PayerMoved));
+        vm.prank(payer);
+        bytes[] memory answers = leases.multicall(calls);
+        LeaseId opened = abi.decode(answers[0], (LeaseId));
+        assertEq(leases.lease(opened).state, ILeases.State.Pending);
+        assertEq(leases.lease(old).state, ILeases.State.Closed);
+        assertTrue(leases.isSlotTaken(account, 1));
+        assertFalse(leases.isSlotTaken(account, 0));
+    }
+
+    /// @dev A batch is its caller's: what it may not do alone it may not do among others.
+    function test_RevertWhen_ABatchActsForSomebodyElse() public {
+        LeaseId lease = _active();
+        bytes[] memory calls = new bytes[](1);
+        calls[0] = abi.encodeCall(leases.close, (lease, ILeases.CloseReason.PayerDone));
+        vm.expectRevert(
+            abi.encodeWithSelector(ILeases.Leases_NotPayer.selector, LeaseId.unwrap(lease), account, stranger)
+        );
+        vm.prank(stranger);
+        leases.multicall(calls);
     }
 }

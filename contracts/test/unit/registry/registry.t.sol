@@ -16,6 +16,9 @@ import { Base } from "../../Base.t.sol";
 // heartbeat
 // ├── when not listed ─ reverts
 // └── when listed ─ keeps it live for another TTL, at the same version
+// multicall
+// ├── when one of the calls reverts ─ reverts with its reason, and nothing of the others stays
+// └── else ─ makes all of them for the caller
 contract RegistryTest is Base {
     function test_RevertWhen_EndpointHasBadLength() public {
         IRegistry.Listing memory listing = _listing();
@@ -152,5 +155,26 @@ contract RegistryTest is Base {
 
     function _expectBadLength(string memory field, uint256 length, uint256 limit) private {
         vm.expectRevert(abi.encodeWithSelector(IRegistry.Registry_BadLength.selector, field, length, limit));
+    }
+
+    function test_RevertWhen_OneOfSeveralReverts() public {
+        bytes[] memory calls = new bytes[](3);
+        calls[0] = abi.encodeCall(registry.list, (_listing()));
+        calls[1] = abi.encodeCall(registry.delist, ());
+        calls[2] = abi.encodeCall(registry.heartbeat, ());
+        vm.expectRevert(abi.encodeWithSelector(IRegistry.Registry_NotListed.selector, provider.addr));
+        vm.prank(provider.addr);
+        registry.multicall(calls);
+        assertEq(registry.listingOf(provider.addr).version, 0);
+    }
+
+    function test_WhenSeveralAtOnce() public {
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(registry.list, (_listing()));
+        calls[1] = abi.encodeCall(registry.vouch, (keeper, "gpu", 77));
+        vm.prank(provider.addr);
+        registry.multicall(calls);
+        assertEq(registry.versionOf(provider.addr), 1);
+        assertEq(registry.vouchedUntil(keeper, provider.addr, "gpu"), 77);
     }
 }

@@ -32,6 +32,9 @@ import { IERC20 } from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 // claim
 // ├── when there is nothing, or nobody to send it to ─ reverts
 // └── else ─ sends it, once
+// multicall
+// ├── when one of the calls reverts ─ reverts with its reason, and nothing of the others stays
+// └── else ─ makes all of them for the caller
 contract ChallengeTest is Watchers {
     uint40 private constant RESPONSE = 5 minutes;
 
@@ -174,6 +177,36 @@ contract ChallengeTest is Watchers {
     }
 
     /// @dev An amendment that the payer kept back must not shorten the time to answer.
+    function test_RevertWhen_OneOfSeveralAnswersReverts() public {
+        _challenge();
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(sla.answer, (_lease));
+        calls[1] = abi.encodeCall(sla.answer, (LeaseId.wrap(2)));
+        vm.expectRevert(abi.encodeWithSelector(ISla.Sla_NoChallenge.selector, LeaseId.wrap(2)));
+        vm.prank(provider.addr);
+        sla.multicall(calls);
+        assertEq(sla.challengeOf(_lease).challenger, payer);
+        assertEq(sla.claimable(provider.addr), 0);
+    }
+
+    function test_WhenSeveralAreAnsweredAtOnce() public {
+        LeaseId other = _runs(RATE, uint24(RESPONSE));
+        _challenge();
+        token.mint(payer, CHALLENGE_BOND);
+        vm.startPrank(payer);
+        token.approve(address(sla), CHALLENGE_BOND);
+        sla.challenge(other);
+        vm.stopPrank();
+        bytes[] memory calls = new bytes[](2);
+        calls[0] = abi.encodeCall(sla.answer, (_lease));
+        calls[1] = abi.encodeCall(sla.answer, (other));
+        vm.prank(provider.addr);
+        sla.multicall(calls);
+        assertEq(sla.challengeOf(_lease).challenger, address(0));
+        assertEq(sla.challengeOf(other).challenger, address(0));
+        assertEq(sla.claimable(provider.addr), 2 * CHALLENGE_BOND);
+    }
+
     function test_WhenAmendedMeanwhile_TheTimeToAnswerStays() public {
         ILeases.Quote memory quote = _quote(7);
         (quote.lease, quote.response) = (_lease, 1);
