@@ -9,6 +9,7 @@ mod it {
     mod compare;
     mod history;
     mod mirrors;
+    mod plans;
     mod postgres;
     mod proxy;
     mod reads;

@@ -1,8 +1,9 @@
 //! A database of the test's own: in a throw-away cluster, or in the one that DATABASE_URL names.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, ensure};
@@ -57,6 +58,23 @@ impl Postgres {
             .output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// What a database answers to statements, without headings.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the benchmark asks through the store"))]
+    pub(crate) fn ask(database: &str, statements: &str) -> anyhow::Result<String> {
+        let mut psql = Command::new("psql")
+            .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
+            .args(["--set", "ON_ERROR_STOP=1", "--dbname", database])
+            .args(["--file", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        psql.stdin.take().context("psql takes nothing")?.write_all(statements.as_bytes())?;
+        let output = psql.wait_with_output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// A new database; returns its address.
