@@ -333,13 +333,18 @@ async fn load_image(
     Json(parts): Json<ImageParts>,
 ) -> Result<StatusCode, Refusal> {
     let id = Blobs::digest(&id)?;
-    if api.shared.engine.has_image(id.as_str()).await? {
+    let is_here = api.shared.engine.has_image(id.as_str()).await?;
+    if is_here && api.shared.shown.has(wallet, &id) {
         return Ok(StatusCode::NO_CONTENT);
     }
+    // Also where the image is here already: who has not shown all of it does not learn so.
     let (blobs, layers, image) = (api.blobs.clone(), parts.layers, id.clone());
     let archive = tokio::task::spawn_blocking(move || blobs.archive(wallet, &image, &layers)).await;
     let archive = archive.map_err(ours)??;
-    api.shared.engine.load(id.as_str(), archive).await?;
+    if !is_here {
+        api.shared.engine.load(id.as_str(), archive).await?;
+    }
+    api.shared.show(wallet, &id).map_err(ours)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

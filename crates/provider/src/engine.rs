@@ -7,7 +7,7 @@ mod spec;
 mod terminal;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,13 +27,15 @@ use bollard::{
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
         DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
-        ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+        ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        RemoveVolumeOptions,
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
 use protocol::pod::{
-    AbsPath, ImageRef, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service, User,
+    AbsPath, Digest, ImageRef, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service,
+    User,
 };
 use seal::Secrets;
 use tokio::sync::Semaphore;
@@ -380,6 +382,21 @@ impl Engine {
     /// Whether an image is here.
     pub(crate) async fn has_image(&self, id: &str) -> Result<bool, EngineError> {
         Ok(self.inspect(id).await?.is_some())
+    }
+
+    /// Of `images`, those that are not here.
+    pub(crate) async fn gone(&self, images: BTreeSet<Digest>) -> Result<Vec<Digest>, EngineError> {
+        let options = ListImagesOptionsBuilder::new().all(true).build();
+        let listed = self.docker.list_images(Some(options)).await?;
+        let listed: HashSet<String> = listed.into_iter().map(|image| image.id).collect();
+        let mut gone = Vec::new();
+        for image in images {
+            // Not every image store lists an image by what it was pushed as.
+            if !listed.contains(image.as_str()) && !self.has_image(image.as_str()).await? {
+                gone.push(image);
+            }
+        }
+        Ok(gone)
     }
 
     /// Loads a docker-archive and makes sure that it was image `id`.

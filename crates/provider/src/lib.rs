@@ -27,6 +27,7 @@ mod records;
 mod register;
 mod run;
 mod session;
+mod shown;
 mod slots;
 mod status;
 pub mod tree;

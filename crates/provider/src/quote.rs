@@ -4,7 +4,10 @@
 //! a price, not room: whoever opens a lease first has it, and the other one's lease is closed again at no cost. So asking
 //! for many quotes keeps nobody else out.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use alloy::{
     primitives::{Address, U256, aliases::U24, aliases::U40},
@@ -14,7 +17,7 @@ use chain::{Chain, ReadError, account_id};
 use protocol::{
     amount::Amount,
     lease::State,
-    pod::{DecodeError, ImageRef, Pod, PodHash},
+    pod::{DecodeError, Pod, PodHash},
     quote::Quote,
     resources::PriceOverflow,
 };
@@ -27,6 +30,7 @@ use crate::{
     leases::Lease,
     pods::PodError,
     reconcile::Shared,
+    shown::pushed,
     wire::{QuoteRequest, QuoteResponse, SlaTerms},
 };
 
@@ -61,6 +65,8 @@ pub(crate) enum QuoteError {
     Price(#[from] PriceOverflow),
     #[error(transparent)]
     Store(#[from] PodError),
+    #[error("what was pushed could not be written down; try again later")]
+    Shown(#[source] io::Error),
     #[error("the chain does not answer; try again later")]
     Chain(#[source] ReadError),
     #[error("the engine does not answer; try again later")]
@@ -83,7 +89,12 @@ impl QuoteError {
     pub(crate) fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::NotListed | Self::Store(_) | Self::Chain(_) | Self::Engine(_) | Self::Sign(_)
+            Self::NotListed
+                | Self::Store(_)
+                | Self::Shown(_)
+                | Self::Chain(_)
+                | Self::Engine(_)
+                | Self::Sign(_)
         )
     }
 
@@ -113,7 +124,7 @@ impl QuoteError {
             Self::Closed(_) => "closed",
             Self::Pressure(_) => "pressure",
             Self::Price(_) => "price",
-            Self::Store(_) => "store",
+            Self::Store(_) | Self::Shown(_) => "store",
             Self::Chain(_) => "chain",
             Self::Engine(_) => "engine",
             Self::Sign(_) => "signature",
@@ -225,7 +236,7 @@ impl Quoter {
             quote,
             pod: hash,
             price,
-            missing_images: missing_images(shared, &pod).await?,
+            missing_images: missing_images(shared, wallet, request.owner, &pod).await?,
             attestation: "UNATTESTED".into(),
             volume_retention: self.config.keep.volumes.as_secs(),
         })
@@ -303,14 +314,21 @@ fn keeps_volumes(shared: &Shared, current: PodHash, new: &Pod) -> Result<(), Quo
     Ok(())
 }
 
-async fn missing_images(shared: &Shared, pod: &Pod) -> Result<Vec<String>, EngineError> {
+/// The pushed images of `pod` that neither `wallet` nor the `owner` for whom it asks has shown, or that are not here any more.
+async fn missing_images(
+    shared: &Shared,
+    wallet: Address,
+    owner: Address,
+    pod: &Pod,
+) -> Result<Vec<String>, QuoteError> {
     let mut missing = Vec::new();
-    for service in pod.services().values() {
-        if let ImageRef::Pushed { id } = &service.image
-            && !missing.contains(&id.to_string())
-            && !shared.engine.has_image(id.as_str()).await?
-        {
+    for id in pushed(pod) {
+        let (ours, theirs) = (shared.shown.has(wallet, id), shared.shown.has(owner, id));
+        if !(ours || theirs) || !shared.engine.has_image(id.as_str()).await? {
             missing.push(id.to_string());
+        } else if !theirs {
+            // Who acts for the owner gives it the image.
+            shared.show(owner, id).map_err(QuoteError::Shown)?;
         }
     }
     Ok(missing)

@@ -34,6 +34,7 @@ use crate::{
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
     records::Records,
+    shown::Shown,
     status::Statuses,
     wire::Phase,
 };
@@ -178,6 +179,7 @@ pub(crate) struct Shared {
     pub(crate) sender: chain::Sender,
     pub(crate) engine: Engine,
     pub(crate) pods: Pods,
+    pub(crate) shown: Shown,
     pub(crate) keys: crate::Keys,
     pub(crate) statuses: Statuses,
     pub(crate) records: Arc<Records>,
@@ -559,6 +561,7 @@ impl Shared {
             can_overlap(&old, &pod) && beside.is_some_and(|free| pod.resources().fits_in(&free))
         });
         let changed = async {
+            self.may_use(lease.payer, &pod)?;
             self.engine.images(&pod).await?;
             if !overlap {
                 self.engine.stop(key, former).await?;
@@ -606,6 +609,7 @@ impl Shared {
             }
         };
         self.statuses.set(key, Phase::Fetching, None);
+        self.may_use(lease.payer, pod)?;
         let order = Order { key, block: lease.block, pod, hash, secrets: &secrets };
         let stage = self.engine.prepare(&order).await?;
         self.statuses.set(key, Phase::Starting, None);

@@ -34,6 +34,7 @@ use crate::{
     records::Records,
     register::{RegisterError, adopt_prices, register},
     session::Sessions,
+    shown::Shown,
     slots::Slots,
     status::Statuses,
     volumes::Volumes,
@@ -106,6 +107,7 @@ pub async fn run(
     firewall::ensure().await?;
     let volumes = Volumes::open(&config.data, &config.run).map_err(folder(&config.data))?;
     let pods = Pods::open(&config.data).map_err(folder(&config.data))?;
+    let shown = Shown::open(&config.data).map_err(folder(&config.data))?;
     let blobs =
         Blobs::open(&config.data.join("blobs"), config.pushed.0).map_err(folder(&config.data))?;
     let records = Records::open(&config.data, config.keep).map_err(folder(&config.data))?;
@@ -141,6 +143,7 @@ pub async fn run(
         sender: sender.clone(),
         engine,
         pods,
+        shown,
         keys,
         statuses: Statuses::new(Arc::clone(&records)),
         records,
@@ -368,6 +371,10 @@ async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: Cancella
             continue;
         }
         let cleaned = shared.pods.expire(&shared.used(), life).and_then(|()| blobs.expire());
+        let cleaned = match cleaned {
+            Ok(()) => shared.shown.tidy(&shared.engine).await,
+            Err(err) => Err(err),
+        };
         if let Err(err) = cleaned {
             tracing::warn!(error = %err, "what nobody needs any more could not be removed");
         }

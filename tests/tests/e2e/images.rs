@@ -1,6 +1,6 @@
 //! Images: pushed layer by layer, or pulled by their digest; and an engine that restarts under them.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use protocol::lease::{CloseReason, State};
 use tests::{ALLOWANCE, Registry, Setup, story, until};
 
@@ -32,6 +32,57 @@ async fn a_pushed_image_is_sent_once() -> anyhow::Result<()> {
         ensure!(third.err.contains("sending 0 of 1 layers of image"), "{}", third.err);
         ensure!(stack.docker.image(&again.id).await? == again.id, "it is another image there");
         ensure!(stack.provider.site(&three.host)?.get("/").await? == "probe", "it does not answer");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pushed_image_is_for_who_has_shown_it() -> anyhow::Result<()> {
+    story(Setup { engine: true, ..Setup::default() }, async |stack| {
+        let (image, nobodys) = (stack.image("shown").await?, stack.image("unknown").await?);
+        let owner = stack.stranger().await?;
+        let pod = stack.probe("theirs", &image.name, "")?;
+        owner.deploy(&pod).await?;
+        ensure!(stack.docker.image(&image.id).await? == image.id, "the provider lacks the image");
+        ensure!(owner.quote(&pod).await.is_err(), "the host is free");
+
+        // Who knows its digest and no more is answered as for an image that nobody pushed.
+        let sender = stack.ready_account().await?;
+        let mut answers = Vec::new();
+        for (slot, image) in [&image, &nobodys].into_iter().enumerate() {
+            let pod = stack.probe("stranger", &image.name, "")?;
+            let quote = stack.publisher.quote(&pod).await?;
+            ensure!(quote.missing_images == [image.id.clone()], "{:?}", quote.missing_images);
+            let open = stack.open(&quote, slot.try_into()?);
+            sender.send(stack.chain.deployment().leases, &open).await?;
+            let lease = stack.openings().await?.last().context("nothing was opened")?.lease;
+            stack.closed(lease, CloseReason::ImageUnavailable).await?;
+            let said = stack.publisher.run(&["events", &lease.to_string()]).await?;
+            ensure!(said.out.contains("was not pushed"), "{}", said.out);
+            let whats = said.out.lines().map(|line| {
+                let mut event: serde_json::Value = serde_json::from_str(line)?;
+                let event = event.as_object_mut().context("an event is no object")?;
+                event.retain(|key, _value| !["time", "pod"].contains(&key.as_str()));
+                anyhow::Ok(serde_json::to_string(event)?.replace(&image.id, "the image"))
+            });
+            answers.push(whats.collect::<anyhow::Result<Vec<_>>>()?);
+        }
+        ensure!(answers[0] == answers[1], "they are told apart: {answers:#?}");
+
+        // Who shows every layer of it may use it, and needs not do so again after a restart.
+        let shown = stack.probe("shown", &image.name, "")?;
+        let said = stack.publisher.run(&["deploy", shown.path(), "--yes"]).await?;
+        said.json()?;
+        ensure!(said.err.contains("sending 1 of 1 layers of image"), "{}", said.err);
+        ensure!(stack.provider.site(&shown.host)?.get("/").await? == "probe");
+        stack.provider.kill().await?;
+        stack.provider.start().await?;
+        let again = stack.probe("again", &image.name, "")?;
+        let said = stack.publisher.run(&["deploy", again.path(), "--yes"]).await?;
+        said.json()?;
+        ensure!(!said.err.contains("layers of image"), "it was sent again: {}", said.err);
+        ensure!(stack.provider.site(&again.host)?.get("/").await? == "probe");
         Ok(())
     })
     .await

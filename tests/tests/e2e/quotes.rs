@@ -6,7 +6,7 @@ use chain::{
     abi::{Leases::LeasesErrors, Registry},
 };
 use protocol::lease::{CloseReason, State};
-use tests::{ALLOWANCE, Setup, story};
+use tests::{ALLOWANCE, Setup, Stack, story};
 
 /// The reason for which Leases refused a transaction.
 fn refusal<T: std::fmt::Debug>(sent: Result<T, SendError>) -> anyhow::Result<LeasesErrors> {
@@ -17,6 +17,15 @@ fn refusal<T: std::fmt::Debug>(sent: Result<T, SendError>) -> anyhow::Result<Lea
         }
         other => bail!("it was not refused: {other:?}"),
     }
+}
+
+/// Has the provider know that the publisher has an image: by a lease that is over at once.
+async fn push(stack: &Stack, image: &str) -> anyhow::Result<()> {
+    let pod = stack.probe("pushes", image, "")?;
+    let lease = stack.publisher.deploy(&pod).await?.lease;
+    stack.publisher.down(lease).await?;
+    stack.closed(lease, CloseReason::PayerDone).await?;
+    stack.nothing_is_left().await
 }
 
 #[tokio::test]
@@ -75,6 +84,7 @@ async fn a_full_provider_makes_no_offer_and_gives_the_room_to_who_came_first() -
         let image = stack.image("full").await?;
         let (one, two) =
             (stack.probe("one", &image.name, "")?, stack.probe("two", &image.name, "")?);
+        push(stack, &image.name).await?;
         // Both are quoted, as long as there is room; whoever opens first has it.
         let quotes = [stack.publisher.quote(&one).await?, stack.publisher.quote(&two).await?];
         let sender = stack.ready_account().await?;
@@ -85,15 +95,15 @@ async fn a_full_provider_makes_no_offer_and_gives_the_room_to_who_came_first() -
         }
         stack.chain_goes_on().await?;
         let ids: Vec<u64> = stack.openings().await?.iter().map(|opening| opening.lease).collect();
-        ensure!(ids.len() == 2, "there are leases {ids:?}");
-        stack.closed(ids[1], CloseReason::ProviderFull).await?;
-        stack.active(ids[0]).await?;
+        ensure!(ids.len() == 3, "there are leases {ids:?}");
+        stack.closed(ids[2], CloseReason::ProviderFull).await?;
+        stack.active(ids[1]).await?;
         ensure!(stack.provider.site(&one.host)?.get("/").await? == "probe", "it does not answer");
 
         let three = stack.probe("three", &image.name, "")?;
         let said = stack.publisher.run(&["deploy", three.path(), "--yes"]).await?;
         said.refused(1, &["no provider made an offer", "are needed", "are free"])?;
-        ensure!(stack.openings().await?.len() == 2, "a lease was opened without an offer");
+        ensure!(stack.openings().await?.len() == 3, "a lease was opened without an offer");
         let containers = stack.docker.containers(stack.provider.address()).await?;
         ensure!(containers.len() == 1, "there are {containers:?}");
         Ok(())
@@ -122,12 +132,13 @@ async fn a_quote_is_used_once_and_in_time() -> anyhow::Result<()> {
         ensure!(matches!(err, LeasesErrors::Leases_BadSignature(_)), "{err:?}");
         stack.nothing_came_of_it().await?;
 
+        push(stack, &image.name).await?;
         sender.send(leases, &stack.open(&quote, 0)).await?;
         let err = refusal(sender.send(leases, &stack.open(&quote, 1)).await)?;
         ensure!(matches!(err, LeasesErrors::Leases_QuoteUsed(_)), "{err:?}");
         let openings = stack.openings().await?;
-        ensure!(openings.len() == 1, "there are {openings:?}");
-        let lease = openings[0].lease;
+        ensure!(openings.len() == 2, "there are {openings:?}");
+        let lease = openings[1].lease;
         stack.active(lease).await?;
         stack.publisher.down(lease).await?;
         stack.closed(lease, CloseReason::PayerDone).await?;
