@@ -12,7 +12,7 @@ use protocol::pod::MaxPrice;
 
 use crate::{
     account::AccountName, app, attest, bid, challenge, copy, dev, events, exec, forward, indexer,
-    moving, order, provider, remote::Since, stake, stats, volume, vouch, watch, watcher,
+    market, moving, order, provider, remote::Since, stake, stats, volume, vouch, watch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -313,6 +313,9 @@ pub(crate) enum Verb {
     /// Mirror the chain in a database, for whoever wants to query it
     #[command(subcommand)]
     Indexer(indexer::Verb),
+    /// Show the mirrored chain to programs and people
+    #[command(subcommand)]
+    Market(market::serve::Verb),
     /// Run the whole market on this machine: a private chain, the contracts, three providers, funded wallets
     #[command(after_help = "Example:\n  roadstead dev --demo")]
     Dev(dev::Args),

@@ -60,7 +60,9 @@ async fn main() -> ExitCode {
     // A service tells how it goes; a verb shows what came of it.
     let service = matches!(
         cli.verb,
-        Verb::Provider(provider::Verb::Run { .. }) | Verb::Indexer(indexer::Verb::Run { .. })
+        Verb::Provider(provider::Verb::Run { .. })
+            | Verb::Indexer(indexer::Verb::Run { .. })
+            | Verb::Market(market::serve::Verb::Run { .. })
     );
     let level = if service { "info" } else { "warn" };
     let log = EnvFilter::try_from_env("ROADSTEAD_LOG").unwrap_or_else(|_unset| level.into());
@@ -141,6 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Wallet(verb) => wallet::run(&verb, &settings).await,
         Verb::Provider(verb) => provider::run(&verb, &settings).await,
         Verb::Indexer(verb) => indexer::run(verb, &settings).await,
+        Verb::Market(verb) => market::serve::run(verb, &settings).await,
         Verb::Dev(args) => dev::run(&args, &settings).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

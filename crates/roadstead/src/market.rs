@@ -1,5 +1,7 @@
 //! Which providers come into question, what they offer, and whether an offer is what was asked for.
 
+pub(crate) mod serve;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use ::provider::wire::{Keeps, QuoteRequest, QuoteResponse, SlaTerms};

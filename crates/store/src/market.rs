@@ -38,10 +38,13 @@ pub struct LeaseFile {
 }
 
 /// A transaction in which everything is read as it was at one instant.
+pub type Snapshot = Transaction<'static, Postgres>;
+
+/// Begins one.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+pub async fn snapshot(pool: &PgPool) -> Result<Snapshot, sqlx::Error> {
     pool.begin_with("begin isolation level repeatable read, read only").await
 }
 

@@ -1,0 +1,58 @@
+//! What went wrong with a request, as RFC 9457 has it.
+
+use axum::{
+    Json,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// Why a request is not answered: `application/problem+json` of RFC 9457, whose `type` is always `about:blank`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: u16,
+    /// What the status means.
+    pub title: &'static str,
+    /// What is wrong, and what to do.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem with its status and what there is to say about it.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Problem");
+        Self { status: status.as_u16(), title, detail: detail.into() }
+    }
+
+    /// The request cannot be understood.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// There is no such thing.
+    pub fn missing(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The mirror cannot be read for the time being.
+    pub fn away(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl From<store::Error> for Problem {
+    /// The cause is logged; a stranger does not hear of it.
+    fn from(err: store::Error) -> Self {
+        tracing::warn!(error = %err, "the database failed: {err}");
+        Self::away("the database does not answer; try again")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
