@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
-import { Multicall } from "@openzeppelin/contracts/utils/Multicall.sol";
-
 import { IRegistry } from "./interfaces/IRegistry.sol";
+import { Multicall } from "@openzeppelin/contracts/utils/Multicall.sol";
 
 /// @title Registry
 /// @notice Providers and their listings; see IRegistry.

@@ -153,10 +153,6 @@ contract RegistryTest is Base {
         assertEq(abi.encode(registry.listingOf(address(this)).listing), abi.encode(listing));
     }
 
-    function _expectBadLength(string memory field, uint256 length, uint256 limit) private {
-        vm.expectRevert(abi.encodeWithSelector(IRegistry.Registry_BadLength.selector, field, length, limit));
-    }
-
     function test_RevertWhen_OneOfSeveralReverts() public {
         bytes[] memory calls = new bytes[](3);
         calls[0] = abi.encodeCall(registry.list, (_listing()));
@@ -176,5 +172,9 @@ contract RegistryTest is Base {
         registry.multicall(calls);
         assertEq(registry.versionOf(provider.addr), 1);
         assertEq(registry.vouchedUntil(keeper, provider.addr, "gpu"), 77);
+    }
+
+    function _expectBadLength(string memory field, uint256 length, uint256 limit) private {
+        vm.expectRevert(abi.encodeWithSelector(IRegistry.Registry_BadLength.selector, field, length, limit));
     }
 }

@@ -176,7 +176,6 @@ contract ChallengeTest is Watchers {
         assertEq(_coverage(), COVERAGE);
     }
 
-    /// @dev An amendment that the payer kept back must not shorten the time to answer.
     function test_RevertWhen_OneOfSeveralAnswersReverts() public {
         _challenge();
         bytes[] memory calls = new bytes[](2);
@@ -207,6 +206,7 @@ contract ChallengeTest is Watchers {
         assertEq(sla.claimable(provider.addr), 2 * CHALLENGE_BOND);
     }
 
+    /// @dev An amendment that the payer kept back must not shorten the time to answer.
     function test_WhenAmendedMeanwhile_TheTimeToAnswerStays() public {
         ILeases.Quote memory quote = _quote(7);
         (quote.lease, quote.response) = (_lease, 1);
