@@ -269,7 +269,7 @@ impl Shared {
             Ok(block) => {
                 tracing::info!(
                     lease.id = id,
-                    "answered the challenge of lease {id}; its bond waits for `roadstead claim`"
+                    "answered the challenge of lease {id}; its bond is collected with what leases owe"
                 );
                 self.records.note(key, Happening::Answered);
                 What::Answered(block)

@@ -1,13 +1,14 @@
-//! Collects what leases owe, when it is worth a transaction.
+//! Collects what leases owe, and the bonds of challenges that were answered, when it is worth a transaction.
 //!
-//! What is owed has left the payer's account already and waits in Payments, so collecting late loses nothing.
+//! What is owed has left the payer's account already and waits in Payments, and a bond waits in Sla, so collecting late
+//! loses nothing.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use chain::abi::Payments;
+use chain::abi::{Payments, Sla};
 use protocol::amount::Amount;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,10 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             _ = tick.tick() => (),
         }
+        if let Err(cause) = claim(&shared, above).await {
+            shared.house.troubles.note("meter", &cause);
+            tracing::warn!(error = cause, "bonds of challenges were not claimed; they stay there");
+        }
         let snapshot = shared.seen.borrow().clone();
         let leases = due(&snapshot, above);
         if leases.is_empty() {
@@ -68,6 +73,20 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// Claims what challenges brought that were answered, if that is at least `above`; or says why not.
+async fn claim(shared: &Shared, above: Amount) -> Result<(), String> {
+    let (chain, to) = (shared.sender.chain(), shared.sender.address());
+    let waits = chain.sla().claimable(to).call().await.map_err(|err| causes(&err))?;
+    let waits = Amount(waits.saturating_to());
+    if waits.0 == 0 || waits < above {
+        return Ok(());
+    }
+    let sent = shared.sender.send(chain.deployment().sla, &Sla::claimCall { to }).await;
+    sent.map_err(|err| causes(&err))?;
+    tracing::info!("claimed {} base units that answered challenges brought", waits.0);
+    Ok(())
 }
 
 #[cfg(test)]
