@@ -2,67 +2,58 @@
 //!
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
+mod images;
+mod networks;
 mod operate;
 mod spec;
 mod terminal;
+mod volumes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use alloy::primitives::{Address, B256, hex, keccak256};
+use alloy::primitives::{Address, B256, hex};
 use bollard::{
     Docker,
     errors::Error as DockerError,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-        ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum, Ipam, IpamConfig,
-        NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest,
+        ContainerSummaryStateEnum, HealthStatusEnum,
     },
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-        DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
-        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
         ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
         RemoveVolumeOptions,
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
-use protocol::pod::{
-    AbsPath, Digest, ImageRef, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service,
-    User,
-};
+use protocol::pod::{AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service};
 use seal::Secrets;
 use tokio::sync::Semaphore;
-use tokio_util::io::ReaderStream;
 
 pub(crate) use self::operate::Program;
-use self::spec::Place;
+use self::{
+    images::{Image, numeric_owner},
+    networks::DEFAULT_NETWORK,
+    spec::Place,
+};
 use crate::{
     config::{Config, NetworkRange},
-    firewall::{self, BRIDGE_PREFIX, FirewallError},
+    firewall::{self, FirewallError},
     leases::PodKey,
     records::Records,
     volumes::{VolumeError, Volumes},
     wire::{LogLine, LogStream},
 };
 
-/// How many /26 networks a /16 has.
-const NETWORKS: u16 = 1 << 10;
-
-/// The network of all services that name none.
-const DEFAULT_NETWORK: &str = "default";
-
 /// Of how many containers logs are archived at a time.
 const ARCHIVES: usize = 2;
-
-/// How often a network is tried for: another provider on the same engine may take a range at the same time.
-const NETWORK_TRIES: usize = 8;
 
 /// How long a health check may take that names no timeout: what Docker gives it.
 const CHECK_PATIENCE: Duration = Duration::from_secs(30);
@@ -185,14 +176,6 @@ pub(crate) struct Stage {
     networks: BTreeMap<Name, (String, Ipv4Addr)>,
 }
 
-/// What an image says of itself.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Image {
-    id: String,
-    entrypoint: Vec<String>,
-    user: String,
-}
-
 impl Owner {
     fn labels(self) -> [(&'static str, String); 2] {
         let market = format!("{}:{}", self.chain_id, self.leases);
@@ -213,21 +196,6 @@ impl PodKey {
     /// What the names of what belongs to one of its pods begin with.
     fn of(&self, pod: PodHash) -> String {
         format!("{}-{}", self.prefix(), hex::encode(&pod.0[..3]))
-    }
-
-    /// The name of a network of one of its pods.
-    fn network(&self, pod: PodHash, network: &Name) -> String {
-        match network.as_str() {
-            DEFAULT_NETWORK => self.of(pod),
-            other => format!("{}-{other}", self.of(pod)),
-        }
-    }
-
-    /// The name of a bridge of one of its pods.
-    fn bridge(&self, pod: PodHash, network: &Name) -> String {
-        let name = network.as_str().as_bytes();
-        let hash = keccak256([self.opening.as_slice(), pod.0.as_slice(), name].concat());
-        format!("{BRIDGE_PREFIX}{}", hex::encode(&hash[..6]))
     }
 }
 
@@ -259,15 +227,6 @@ impl Engine {
     pub(crate) async fn root(&self) -> Option<PathBuf> {
         let root = PathBuf::from(self.docker.info().await.ok()?.docker_root_dir?);
         (self.socket.is_some() && root.is_dir()).then_some(root)
-    }
-
-    /// The bridges of one pod of a lease.
-    pub(crate) fn bridges(&self, key: PodKey, hash: PodHash, pod: &Pod) -> Vec<String> {
-        let default: Option<Name> = DEFAULT_NETWORK.parse().ok();
-        let mut networks: Vec<Name> = pod.networks().into_keys().chain(default).collect();
-        networks.sort_unstable();
-        networks.dedup();
-        networks.iter().map(|network| key.bridge(hash, network)).collect()
     }
 
     fn mine(&self) -> HashMap<String, Vec<String>> {
@@ -334,85 +293,6 @@ impl Engine {
         let state = self.docker.inspect_container(id, None).await?.state.unwrap_or_default();
         let ended = state.finished_at.and_then(|text| parse_time(&text));
         Ok(ended.is_some_and(|ended| ended <= started))
-    }
-
-    /// Has the images of `pod`, pulling those that are not here.
-    pub(crate) async fn images(&self, pod: &Pod) -> Result<BTreeMap<Label, Image>, EngineError> {
-        let mut images = BTreeMap::new();
-        for (name, service) in pod.services() {
-            images.insert(name.clone(), self.image(&service.image).await?);
-        }
-        Ok(images)
-    }
-
-    async fn image(&self, image: &ImageRef) -> Result<Image, EngineError> {
-        let (name, digest) = match image {
-            ImageRef::Pushed { id } => {
-                let found = self.inspect(id.as_str()).await?;
-                return found.ok_or_else(|| EngineError::NotPushed(id.to_string()));
-            }
-            ImageRef::Registry { digest, reference } => (format!("{reference}@{digest}"), digest),
-        };
-        if let Some(image) = self.inspect(&name).await? {
-            return Ok(image);
-        }
-        let refused = |why: String| EngineError::Image { image: name.clone(), why };
-        let options = CreateImageOptionsBuilder::new().from_image(&name).build();
-        let pull = self.docker.create_image(Some(options), None, None);
-        pull.try_for_each(|_progress| async { Ok(()) })
-            .await
-            .map_err(|err| refused(err.to_string()))?;
-        let image = self.inspect(&name).await?;
-        image.ok_or_else(|| refused(format!("what was pulled does not have the digest {digest}")))
-    }
-
-    async fn inspect(&self, name: &str) -> Result<Option<Image>, EngineError> {
-        let found = match self.docker.inspect_image(name).await {
-            Err(err) if is_missing(&err) => return Ok(None),
-            found => found?,
-        };
-        let config = found.config.unwrap_or_default();
-        Ok(Some(Image {
-            id: found.id.unwrap_or_default(),
-            entrypoint: config.entrypoint.unwrap_or_default(),
-            user: config.user.unwrap_or_default(),
-        }))
-    }
-
-    /// Whether an image is here.
-    pub(crate) async fn has_image(&self, id: &str) -> Result<bool, EngineError> {
-        Ok(self.inspect(id).await?.is_some())
-    }
-
-    /// Of `images`, those that are not here.
-    pub(crate) async fn gone(&self, images: BTreeSet<Digest>) -> Result<Vec<Digest>, EngineError> {
-        let options = ListImagesOptionsBuilder::new().all(true).build();
-        let listed = self.docker.list_images(Some(options)).await?;
-        let listed: HashSet<String> = listed.into_iter().map(|image| image.id).collect();
-        let mut gone = Vec::new();
-        for image in images {
-            // Not every image store lists an image by what it was pushed as.
-            if !listed.contains(image.as_str()) && !self.has_image(image.as_str()).await? {
-                gone.push(image);
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Loads a docker-archive and makes sure that it was image `id`.
-    pub(crate) async fn load(&self, id: &str, archive: std::fs::File) -> Result<(), EngineError> {
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(archive), 256 << 10);
-        let options = ImportImageOptionsBuilder::new().quiet(true).build();
-        let refused = |why: String| EngineError::Image { image: id.to_owned(), why };
-        self.docker
-            .import_image_stream(options, stream, None)
-            .try_for_each(|_progress| async { Ok(()) })
-            .await
-            .map_err(|err| refused(err.to_string()))?;
-        match self.has_image(id).await? {
-            true => Ok(()),
-            false => Err(refused("what was loaded is another image".into())),
-        }
     }
 
     /// Makes what the services of a pod need: networks and volumes. What is there already is left alone.
@@ -496,176 +376,9 @@ impl Engine {
         }
     }
 
-    /// Puts a container on those networks that it is not on yet.
-    async fn attach(
-        &self,
-        id: &str,
-        networks: Vec<(String, EndpointSettings)>,
-    ) -> Result<(), EngineError> {
-        if networks.len() < 2 {
-            return Ok(());
-        }
-        let found = self.docker.inspect_container(id, None).await?;
-        let present = found.network_settings.and_then(|settings| settings.networks);
-        let present = present.unwrap_or_default();
-        for (network, endpoint) in networks {
-            if !present.contains_key(&network) {
-                let endpoint_config = Some(endpoint);
-                let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config };
-                self.docker.connect_network(&network, request).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         Ok(self.docker.create_container(Some(options), body).await?.id)
-    }
-
-    /// A network of the pod, made if it is not there; the first address of its range.
-    async fn network(
-        &self,
-        order: &Order<'_>,
-        network: &Name,
-        spec: Network,
-    ) -> Result<Ipv4Addr, EngineError> {
-        let name = order.key.network(order.hash, network);
-        match self.docker.inspect_network(&name, None).await {
-            Ok(network) => {
-                let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-                let subnet = config.first().and_then(|config| config.subnet.as_deref());
-                return subnet.and_then(first_address).ok_or(EngineError::NoNetwork);
-            }
-            Err(err) if !is_missing(&err) => return Err(err.into()),
-            Err(_) => (),
-        }
-        let mut labels = self.labels(order.key, order.block);
-        labels.insert("roadstead.pod".into(), order.hash.to_string());
-        let mut refusal = None;
-        for _ in 0..NETWORK_TRIES {
-            let base = self.free_range(order.key).await?;
-            let config = IpamConfig { subnet: Some(format!("{base}/26")), ..Default::default() };
-            let request = NetworkCreateRequest {
-                name: name.clone(),
-                driver: Some("bridge".into()),
-                ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
-                options: Some(HashMap::from([(
-                    "com.docker.network.bridge.name".into(),
-                    order.key.bridge(order.hash, network),
-                )])),
-                internal: Some(spec.internal),
-                labels: Some(labels.clone()),
-                ..Default::default()
-            };
-            match self.docker.create_network(request).await {
-                Ok(_) => return Ok(base),
-                Err(err) => refusal = Some(err),
-            }
-        }
-        Err(refusal.map_or(EngineError::NoNetwork, EngineError::Docker))
-    }
-
-    /// A /26 that no network of the engine has, looked for from a place of the pod's own.
-    async fn free_range(&self, key: PodKey) -> Result<Ipv4Addr, EngineError> {
-        let networks = self.docker.list_networks(None).await?;
-        let taken: Vec<Ipv4Addr> = networks
-            .into_iter()
-            .flat_map(|network| network.ipam.and_then(|ipam| ipam.config).unwrap_or_default())
-            .filter_map(|config| first_address(&config.subnet?))
-            .collect();
-        let first = u16::from_be_bytes([key.opening[6], key.opening[7]]);
-        let NetworkRange([a, b]) = self.range;
-        (0..NETWORKS)
-            .map(|step| (first.wrapping_add(step) % NETWORKS) << 6)
-            .map(|offset| {
-                let [c, d] = offset.to_be_bytes();
-                Ipv4Addr::new(a, b, c, d)
-            })
-            .find(|base| !taken.contains(base))
-            .ok_or(EngineError::NoNetwork)
-    }
-
-    async fn volumes(
-        &self,
-        order: &Order<'_>,
-        images: &BTreeMap<Label, Image>,
-    ) -> Result<(), EngineError> {
-        let prefix = order.key.prefix();
-        for (volume, spec) in order.pod.volumes() {
-            let name = spec::volume(&prefix, volume.as_str());
-            // The first service that mounts it owns it.
-            let user =
-                order.pod.services().iter().find(|(_, service)| {
-                    service.volumes.values().any(|mount| mount.source == *volume)
-                });
-            let owner = match user {
-                Some((name, service)) => {
-                    self.owner(name, service, images.get(name).unwrap_or(&Image::default())).await?
-                }
-                None => (0, 0),
-            };
-            let device = self.volumes.attach(&name, spec.size.0, owner).await?;
-            let request = VolumeCreateRequest {
-                name: Some(name),
-                driver: Some("local".into()),
-                driver_opts: Some(HashMap::from([
-                    ("type".into(), "ext4".into()),
-                    ("device".into(), device.display().to_string()),
-                    ("o".into(), "nosuid,nodev,noatime".into()),
-                ])),
-                labels: Some(self.labels(order.key, order.block)),
-                ..Default::default()
-            };
-            self.docker.create_volume(request).await?;
-        }
-        Ok(())
-    }
-
-    /// Who a service runs as, in numbers.
-    async fn owner(
-        &self,
-        name: &Label,
-        service: &Service,
-        image: &Image,
-    ) -> Result<(u32, u32), EngineError> {
-        let user = service.user.as_ref().map_or(image.user.as_str(), User::as_str);
-        if let Some(owner) = numeric_owner(user) {
-            return Ok(owner);
-        }
-        let passwd = self.file_of(&image.id, "/etc/passwd").await?;
-        let group = match has_named_group(user) {
-            true => self.file_of(&image.id, "/etc/group").await?,
-            false => String::new(),
-        };
-        let owner = named_owner(user, &passwd, &group);
-        owner.ok_or_else(|| EngineError::User { service: name.clone(), user: user.to_owned() })
-    }
-
-    /// A file of an image, such as `/etc/passwd`, out of a container that is never started; nothing where there is none.
-    async fn file_of(&self, image: &str, path: &str) -> Result<String, EngineError> {
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            cmd: Some(vec!["-".into()]),
-            network_disabled: Some(true),
-            ..Default::default()
-        };
-        let id = self.docker.create_container(None, body).await?.id;
-        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
-        let tar = self.docker.download_from_container(&id, Some(options));
-        let tar = tar.take(64).try_collect::<Vec<_>>().await;
-        self.remove_containers(&[&id]).await?;
-        let tar = match tar {
-            Err(err) if is_missing(&err) => return Ok(String::new()),
-            tar => tar?.concat(),
-        };
-        let mut text = String::new();
-        let mut archive = tar::Archive::new(tar.as_slice());
-        if let Some(Ok(entry)) = archive.entries().map_err(EngineError::Secrets)?.next() {
-            let mut entry = std::io::Read::take(entry, 1 << 20);
-            let _not_text = std::io::Read::read_to_string(&mut entry, &mut text);
-        }
-        Ok(text)
     }
 
     /// Lays the secrets and configs of one service down in memory; where each of them is.
@@ -1041,38 +754,6 @@ fn write_file(path: &Path, value: &[u8], mode: u16, owner: (u32, u32)) -> std::i
     file.set_permissions(std::fs::Permissions::from_mode(mode.into()))
 }
 
-fn numeric_owner(user: &str) -> Option<(u32, u32)> {
-    if user.is_empty() || user == "root" {
-        return Some((0, 0));
-    }
-    let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-    Some((uid.parse().ok()?, gid.parse().ok()?))
-}
-
-fn has_named_group(user: &str) -> bool {
-    user.split_once(':').is_some_and(|(_, group)| group.parse::<u32>().is_err())
-}
-
-/// Who a user is that has a name, or a group with one, in an image with these `/etc/passwd` and `/etc/group`.
-fn named_owner(user: &str, passwd: &str, groups: &str) -> Option<(u32, u32)> {
-    fn line<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
-        let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        lines.find(|fields| fields.first() == Some(&name))
-    }
-    let (name, group) = match user.split_once(':') {
-        Some((name, group)) => (name, Some(group)),
-        None => (user, None),
-    };
-    let known = line(passwd, name);
-    let of = |field: usize| known.as_ref()?.get(field)?.parse().ok();
-    let uid = name.parse().ok().or_else(|| of(2))?;
-    let gid = match group {
-        Some(group) => group.parse().ok().or_else(|| line(groups, group)?.get(2)?.parse().ok())?,
-        None => of(3)?,
-    };
-    Some((uid, gid))
-}
-
 /// What a container's health checks say; nothing of a time before `thawed`, when it could not answer.
 pub(crate) fn health(
     details: &ContainerInspectResponse,
@@ -1084,10 +765,6 @@ pub(crate) fn health(
     let status = health.status?;
     let outdated = stale && status == HealthStatusEnum::UNHEALTHY;
     Some(if outdated { HealthStatusEnum::STARTING } else { status })
-}
-
-fn first_address(subnet: &str) -> Option<Ipv4Addr> {
-    subnet.split('/').next()?.parse().ok()
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {
@@ -1123,32 +800,6 @@ fn log_line(service: &str, output: &bollard::container::LogOutput) -> LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn users_in_numbers_need_no_image() {
-        assert_eq!(numeric_owner(""), Some((0, 0)));
-        assert_eq!(numeric_owner("root"), Some((0, 0)));
-        assert_eq!(numeric_owner("65532"), Some((65_532, 0)));
-        assert_eq!(numeric_owner("1000:1001"), Some((1_000, 1_001)));
-        assert_eq!(numeric_owner("nobody"), None);
-    }
-
-    #[test]
-    fn users_and_groups_with_names_are_looked_up() {
-        let passwd = "root:x:0:0:root:/:/bin/sh\napp:x:1000:1001::/:\nodd:x:?:7\n";
-        let groups = "root:x:0:\nstaff:x:50:app\n";
-        let check = |user: &str, wanted| {
-            assert_eq!(named_owner(user, passwd, groups), wanted, "{user}");
-        };
-        check("app", Some((1_000, 1_001)));
-        check("app:7", Some((1_000, 7)));
-        check("app:staff", Some((1_000, 50)));
-        check("65532:staff", Some((65_532, 50)));
-        check("odd", None);
-        check("nobody", None);
-        check("app:wheel", None);
-        assert!(has_named_group("1:staff") && !has_named_group("app:1") && !has_named_group("app"));
-    }
 
     #[test]
     fn health_from_before_a_thaw_does_not_count() {

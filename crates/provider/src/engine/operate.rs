@@ -26,14 +26,12 @@ use nix::{
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio_util::io::ReaderStream;
 
-use super::{
-    Container, Engine, EngineError, gone, is_of, key, log_line, numeric_owner, spec, terminal,
-};
+use super::{Container, Engine, EngineError, gone, is_of, key, log_line, numeric_owner, terminal};
 use crate::{
     archive::Gathered,
     causes,
     leases::PodKey,
-    volumes::{Mounted, VolumeError, VolumeFile},
+    volumes::VolumeError,
     wire::{ExecRequest, Happening, PathStat, STDERR, STDOUT, ServiceStats, TerminalSize},
 };
 
@@ -341,31 +339,6 @@ impl Engine {
         }
         let kept = self.volumes.kept().map_err(VolumeError::Io)?;
         Ok(kept.iter().any(|volume| volume.name.starts_with(&prefix)))
-    }
-
-    /// The volumes that are kept of leases that are over.
-    pub(crate) fn kept_volumes(&self) -> std::io::Result<Vec<VolumeFile>> {
-        self.volumes.kept()
-    }
-
-    /// Removes a kept volume.
-    pub(crate) async fn discard_volume(&self, name: &str) -> std::io::Result<()> {
-        self.volumes.discard(name).await
-    }
-
-    /// A volume of a lease that goes on.
-    pub(crate) fn volume(&self, key: PodKey, volume: &str) -> Option<VolumeFile> {
-        self.volumes.file(&spec::volume(&key.prefix(), volume))
-    }
-
-    /// Mounts a volume of a lease.
-    pub(crate) async fn mount(
-        &self,
-        key: PodKey,
-        volume: &str,
-        kept: bool,
-    ) -> Result<Mounted, EngineError> {
-        Ok(self.volumes.mount(&spec::volume(&key.prefix(), volume), kept).await?)
     }
 }
 
