@@ -11,8 +11,6 @@ mod registry;
 mod sla;
 mod staking;
 
-pub use payments::{clock_of, stream_clock_of};
-
 use alloy::primitives::{Address, U256};
 use chain::decode::Event;
 use protocol::{amount::Amount, clock::ClockError, lease::UnknownNumber};

@@ -4,9 +4,13 @@
 //! one block, and the block is named. Whoever acts on an answer verifies it on the chain: a market that lies or is down
 //! costs its users nothing but time.
 
+mod answer;
+mod api;
 mod problem;
+mod query;
 mod run;
 mod serve;
+mod view;
 
 pub use problem::Problem;
 pub use run::{Config, Market, Reading, RunError, run};

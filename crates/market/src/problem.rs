@@ -6,9 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Why a request is not answered: `application/problem+json` of RFC 9457, whose `type` is always `about:blank`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Problem {
     /// The status of the answer.
     pub status: u16,
@@ -42,8 +44,16 @@ impl Problem {
 }
 
 impl From<store::Error> for Problem {
-    /// The cause is logged; a stranger does not hear of it.
+    /// The cause is logged; a stranger does not hear of it, but for what the operator has to do.
     fn from(err: store::Error) -> Self {
+        let code = err.as_database_error().and_then(|err| err.code());
+        // A table or a column is not there.
+        if matches!(code.as_deref(), Some("42P01" | "42703")) {
+            let what =
+                "the database has no schema of this version yet: run `roadstead indexer run` on it";
+            tracing::error!(error = %err, "{what}");
+            return Self::away(what);
+        }
         tracing::warn!(error = %err, "the database failed: {err}");
         Self::away("the database does not answer; try again")
     }

@@ -1,20 +1,87 @@
 //! What is answered where.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, Method, StatusCode, header},
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::{
+    compression::CompressionLayer,
+    cors::{Any, CorsLayer},
+    timeout::TimeoutLayer,
+};
 
-use crate::{Market, Problem};
+use crate::{Market, Problem, api};
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest refusal of the framework's, in bytes.
+const MAX_WORDS: usize = 4 << 10;
+
+/// What pages of other origins may read of an answer's head.
+const SHOWN: [HeaderName; 3] = [header::ETAG, header::LINK, header::RETRY_AFTER];
 
 /// Everything that the market answers.
 pub(crate) fn router(market: Arc<Market>) -> Router {
+    let (api, description) = api::routes();
+    let description = api::description(&description);
+    let anybody = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::IF_NONE_MATCH])
+        .expose_headers(SHOWN);
+    let api = api
+        .route(
+            "/v1/openapi.json",
+            get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
+        )
+        .layer(CompressionLayer::new())
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
+        .layer(anybody);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .merge(api)
+        .fallback(nothing)
+        .method_not_allowed_fallback(only_read)
+        .layer(map_response(as_problem))
         .with_state(market)
 }
 
 async fn readyz(State(market): State<Arc<Market>>) -> Result<impl IntoResponse, Problem> {
     market.read().await?;
     Ok("ready\n")
+}
+
+async fn nothing(request: Request) -> Problem {
+    let path: String = request.uri().path().chars().take(80).collect();
+    Problem::missing(format!("nothing is at {path}; /v1/openapi.json says what there is"))
+}
+
+async fn only_read() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this is only read, with GET or HEAD")
+}
+
+/// What the framework refuses by itself, in the form of all other refusals.
+async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !is_text {
+        return response;
+    }
+    let words = axum::body::to_bytes(response.into_body(), MAX_WORDS).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    let words = match status {
+        StatusCode::REQUEST_TIMEOUT => "the answer took too long; try again".into(),
+        _ if words.is_empty() => status.canonical_reason().unwrap_or_default().into(),
+        _ => words,
+    };
+    Problem::new(status, words).into_response()
 }

@@ -1,7 +1,10 @@
 //! Accounts of Payments.
 
 use alloy_primitives::{Address, B256};
-use protocol::amount::{Rate, Units};
+use protocol::{
+    amount::{Rate, Units},
+    clock,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
@@ -62,3 +65,15 @@ row!(
     remove "delete from account t using jsonb_populate_recordset(null::account, $1) k
          where t.id = k.id",
 );
+
+/// An account as the rules know it.
+pub fn clock_of(account: &Account) -> clock::Account {
+    clock::Account {
+        free: account.free,
+        lockup: account.lockup,
+        rate: account.rate,
+        clock: account.clock,
+        settled_at: account.settled_at,
+        dry: account.dry,
+    }
+}

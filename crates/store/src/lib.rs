@@ -35,5 +35,5 @@ pub mod vouch;
 pub mod watcher;
 
 pub use dump::dump;
-pub use open::{OpenError, Writer, connect, migrate, pool};
+pub use open::{LONGEST, OpenError, Writer, connect, migrate, pool};
 pub use sqlx::{Error, PgConnection, PgPool};

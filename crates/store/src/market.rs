@@ -114,6 +114,42 @@ pub async fn standings_after(
     standings!(conn, locker, limit, "p.address > $3::bytea", after)
 }
 
+/// Up to `limit` listed providers after an address, in the order of their addresses.
+///
+/// # Errors
+/// When the database fails.
+pub async fn listed_standings_after(
+    conn: &mut PgConnection,
+    locker: Address,
+    after: Option<Address>,
+    limit: u32,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let after = after.map(|after| after.to_vec()).unwrap_or_default();
+    standings!(conn, locker, limit, "p.listed and p.address > $3::bytea", after)
+}
+
+/// Up to `limit` listed providers of a region after an address, in the order of their addresses.
+///
+/// # Errors
+/// When the database fails.
+pub async fn listed_standings_in(
+    conn: &mut PgConnection,
+    locker: Address,
+    region: &str,
+    after: Option<Address>,
+    limit: u32,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let after = after.map(|after| after.to_vec()).unwrap_or_default();
+    standings!(
+        conn,
+        locker,
+        limit,
+        "p.listed and p.region = $3 and p.address > $4::bytea",
+        region,
+        after
+    )
+}
+
 /// Providers by their addresses, as far as they are there.
 ///
 /// # Errors

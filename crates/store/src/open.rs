@@ -1,6 +1,6 @@
 //! Connections.
 
-use std::str::FromStr as _;
+use std::{str::FromStr as _, time::Duration};
 
 use sqlx::{
     Connection as _, PgConnection, PgPool, Postgres, Transaction,
@@ -10,6 +10,9 @@ use sqlx::{
 
 /// The lock that the one writer of a database holds: "roadstead" on a telephone's keys.
 const WRITER: i64 = 762_378_323;
+
+/// How long a reader's statement may take. None of those here takes a hundredth of it.
+pub const LONGEST: Duration = Duration::from_secs(5);
 
 /// The database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +61,13 @@ pub async fn connect(url: &str) -> Result<PgConnection, OpenError> {
     PgConnection::connect_with(&options(url)?).await.map_err(OpenError::Connect)
 }
 
-/// Connections for readers, made as they are needed.
+/// Connections for readers, made as they are needed. What takes longer than [`LONGEST`] is given up by the server.
 ///
 /// # Errors
 /// When the address is not one.
 pub fn pool(url: &str, most: u32) -> Result<PgPool, OpenError> {
-    Ok(PgPoolOptions::new().max_connections(most).connect_lazy_with(options(url)?))
+    let options = options(url)?.options([("statement_timeout", LONGEST.as_millis().to_string())]);
+    Ok(PgPoolOptions::new().max_connections(most).connect_lazy_with(options))
 }
 
 /// Brings the schema up to date.

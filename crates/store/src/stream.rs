@@ -1,7 +1,10 @@
 //! Streams of Payments.
 
 use alloy_primitives::{Address, B256};
-use protocol::amount::{Amount, Rate, Units};
+use protocol::{
+    amount::{Amount, Rate, Units},
+    clock,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
@@ -79,4 +82,19 @@ pub enum State {
     Running,
     /// It ended; what it accrued can be collected.
     Closed,
+}
+
+/// A stream as the rules know it.
+pub fn clock_of(stream: &Stream) -> clock::Stream {
+    clock::Stream {
+        rate: stream.rate,
+        lock: stream.lock,
+        state: match stream.state {
+            State::Reserved => clock::StreamState::Reserved,
+            State::Running => clock::StreamState::Running,
+            State::Closed => clock::StreamState::Closed,
+        },
+        clock_at: stream.clock_at,
+        owed: stream.owed,
+    }
 }

@@ -222,7 +222,7 @@ fn on_stream(
     let stream = stream_of(state, id)?;
     let (account_id, operator, payee, before) =
         (stream.account, stream.operator, stream.payee, stream.rate);
-    let mut changed = stream_clock_of(stream);
+    let mut changed = stream::clock_of(stream);
     let account = account_of(state, account_id)?;
     let owner = account.owner;
     run(account, at.time, |clock| step(clock, &mut changed))?;
@@ -241,7 +241,7 @@ fn run<T>(
     now: u64,
     step: impl FnOnce(&mut clock::Account) -> Result<T, ClockError>,
 ) -> Result<T, Why> {
-    let mut clock = clock_of(account);
+    let mut clock = account::clock_of(account);
     let was_dry = clock.is_dry(now);
     let done = step(&mut clock)?;
     if was_dry && !clock.is_dry(now) {
@@ -254,33 +254,6 @@ fn run<T>(
     account.settled_at = clock.settled_at;
     account.dry = clock.dry;
     Ok(done)
-}
-
-/// An account as the rules know it.
-pub fn clock_of(account: &Account) -> clock::Account {
-    clock::Account {
-        free: account.free,
-        lockup: account.lockup,
-        rate: account.rate,
-        clock: account.clock,
-        settled_at: account.settled_at,
-        dry: account.dry,
-    }
-}
-
-/// A stream as the rules know it.
-pub fn stream_clock_of(stream: &Stream) -> clock::Stream {
-    clock::Stream {
-        rate: stream.rate,
-        lock: stream.lock,
-        state: match stream.state {
-            StreamState::Reserved => clock::StreamState::Reserved,
-            StreamState::Running => clock::StreamState::Running,
-            StreamState::Closed => clock::StreamState::Closed,
-        },
-        clock_at: stream.clock_at,
-        owed: stream.owed,
-    }
 }
 
 fn keep(stream: &mut Stream, changed: &clock::Stream) {

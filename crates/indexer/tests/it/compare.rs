@@ -3,9 +3,12 @@
 use alloy::primitives::{Address, U256};
 use anyhow::{Context as _, ensure};
 use chain::Chain;
-use indexer::fold::{clock_of, stream_clock_of};
 use serde::de::DeserializeOwned;
-use store::{account::Account, lease::Lease, stream::Stream};
+use store::{
+    account::{self, Account},
+    lease::Lease,
+    stream::{self, Stream},
+};
 
 use super::anvil::Anvil;
 
@@ -38,7 +41,7 @@ pub(crate) async fn equals_contracts(anvil: &Anvil, database_url: &str) -> anyho
     for row in &accounts {
         let view = payments.account(row.id).block(number.into()).call().await?;
         let resumed = payments.resumedAt(row.id).block(number.into()).call().await?;
-        let mut clock = clock_of(row);
+        let mut clock = account::clock_of(row);
         clock.settle(now);
         same! { format!("account {}", row.id),
             row.owner, view.owner;
@@ -46,17 +49,17 @@ pub(crate) async fn equals_contracts(anvil: &Anvil, database_url: &str) -> anyho
             clock.lockup.0, view.lockup;
             clock.rate.0, view.rate;
             clock.clock, view.clock.to::<u64>();
-            clock_of(row).funded_until().unwrap_or(FOREVER), view.fundedUntil.to::<u64>();
+            account::clock_of(row).funded_until().unwrap_or(FOREVER), view.fundedUntil.to::<u64>();
             row.resumed_at, resumed.to::<u64>();
         }
     }
     for row in rows::<Stream>(&dump, "stream") {
         let view = payments.stream(row.id.into()).block(number.into()).call().await?;
         let account = accounts.iter().find(|account| account.id == row.account);
-        let mut clock = clock_of(account.context("a stream without an account")?);
-        let mut stream = stream_clock_of(&row);
+        let mut clock = account::clock_of(account.context("a stream without an account")?);
+        let mut stream = stream::clock_of(&row);
         clock.collect(&mut stream, now)?;
-        let owed = stream_clock_of(&row).owed.0
+        let owed = stream::clock_of(&row).owed.0
             + if stream.state == protocol::clock::StreamState::Running {
                 row.rate.0 * u128::from(clock.clock - row.clock_at)
             } else {
