@@ -22,6 +22,8 @@ mod market;
 mod money;
 #[path = "e2e/operate.rs"]
 mod operate;
+#[path = "e2e/providers.rs"]
+mod providers;
 #[path = "e2e/quotes.rs"]
 mod quotes;
 #[path = "e2e/restarts.rs"]

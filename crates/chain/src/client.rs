@@ -1,5 +1,6 @@
 //! A deployment of the contracts on a chain, and what can be read of it.
 
+mod listed;
 mod provider;
 
 use std::{
@@ -17,7 +18,10 @@ use alloy::{
 use protocol::{amount::Token, quote::Quote};
 use serde::{Deserialize, Serialize};
 
-pub use self::provider::{ChallengeStep, Collection};
+pub use self::{
+    listed::Vouches,
+    provider::{ChallengeStep, Collection},
+};
 use crate::abi::{
     Apps, Auction, Erc20, IAuction, ILeases, IRegistry, Leases, Payments, Registry, Sla, Staking,
     apps::IApps,
@@ -567,27 +571,6 @@ impl Chain {
         let filter = of(Filter::new().address(contract).event_signature(E::SIGNATURE_HASH));
         let event = |log: Log| Ok((log.log_decode::<E>()?.inner.data, log));
         self.logs(filter, self.deployment.block, head).await?.into_iter().map(event).collect()
-    }
-
-    /// All providers that are listed now.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub async fn providers(&self) -> Result<BTreeMap<Address, IRegistry::ProviderView>, ReadError> {
-        let head = self.provider.get_block_number().await?;
-        let filter = Filter::new()
-            .address(self.deployment.registry)
-            .event_signature(Registry::Listed::SIGNATURE_HASH);
-        let mut providers = BTreeMap::new();
-        for log in self.logs(filter, self.deployment.block, head).await? {
-            let address = log.log_decode::<Registry::Listed>()?.inner.data.provider;
-            providers.insert(address, IRegistry::ProviderView::default());
-        }
-        for (address, view) in &mut providers {
-            *view = self.registry().listingOf(*address).call().await?;
-        }
-        providers.retain(|_address, view| view.listed);
-        Ok(providers)
     }
 
     async fn logs(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, ReadError> {

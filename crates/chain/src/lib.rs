@@ -10,7 +10,7 @@ mod sender;
 
 pub use client::{
     Amendment, Chain, ChallengeStep, Collection, ConnectError, Deployment, Opening, Placement,
-    ReadError, Registered, account_id, apps_quote,
+    ReadError, Registered, Vouches, account_id, apps_quote,
 };
 pub use heads::{Head, heads};
 pub use revert::{Revert, Told};

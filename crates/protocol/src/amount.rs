@@ -54,6 +54,13 @@ pub enum ParseAmountError {
     NotRate(String),
 }
 
+impl Token {
+    /// The finest token there is; what it cannot express, none can.
+    pub(crate) fn finest() -> Self {
+        Self { symbol: String::new(), decimals: 18 }
+    }
+}
+
 impl Amount {
     /// The same amount inside Payments.
     pub fn units(self) -> Option<Units> {

@@ -9,7 +9,7 @@
 mod check;
 mod compose;
 pub mod limits;
-mod names;
+pub(crate) mod names;
 mod service;
 mod text;
 pub(crate) mod tree;

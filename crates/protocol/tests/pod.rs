@@ -31,7 +31,7 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ ingress: { a.example.org: \"wbe:8080\", b.example.org: web, c.example.org: \"web:http\", d.example.org: \"web:0\", e.example.org: [] } }",
     "{ ingress: [web], price: { max: 0.02 }, sla: { coverage: lots } }",
     "{ price: { max: 1/y, min: 1/h }, sla: { coverage: -1, grace: 1h, full: 1h, response: 999d, extra: 1 } }",
-    "{ scale: { min: 2 }, providers: { where: 'true', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
+    "{ scale: { min: 2 }, providers: { where: '', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
     "{ providers: { address: [\"0x00000000000000000000000000000000000000aA\", 0x00000000000000000000000000000000000000aa] } }",
     "{ ingress: { a.example.org: { to: \"web:8080\", protocol: http3 }, b.example.org: { target: \"web:8080\" }, c.example.org: { to: web } } }",
     "[]",
@@ -159,6 +159,7 @@ fn everything_that_is_honoured_has_its_place() {
                 addresses: {
                     0x00000000000000000000000000000000000000aa,
                 },
+                expression: None,
             },
             sla: SlaWishes {
                 coverage: Some(

@@ -12,7 +12,8 @@ use protocol::pod::MaxPrice;
 
 use crate::{
     account::AccountName, app, attest, bid, challenge, copy, dev, events, exec, forward, indexer,
-    market, moving, order, provider, remote::Since, stake, stats, volume, vouch, watch, watcher,
+    market, moving, order, provider, providers, remote::Since, stake, stats, volume, vouch, watch,
+    watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -109,9 +110,14 @@ pub(crate) enum Verb {
     /// Print the JSON Schema of x-roadstead
     #[command(after_help = "Example:\n  roadstead schema > x-roadstead.json")]
     Schema,
-    /// List the providers
-    #[command(after_help = "Example:\n  roadstead providers --json | jq '.[].region'")]
-    Providers,
+    /// List the providers, or those that come into question for a pod, and why the others do not
+    ///
+    /// Which come into question is judged by what the chain tells of them, as deploy does. Names for --where: region,
+    /// address, price (with --for), free_stake, bonded, seen, attested(), vouched("attribute", "0x auditor").
+    #[command(
+        after_help = "Examples:\n  roadstead providers --for compose.yaml --why-not\n  roadstead providers --where 'region.startsWith(\"eu\") && free_stake >= 50'\n  roadstead providers --json | jq '.[].region'"
+    )]
+    Providers(providers::Args),
     /// Ask providers for signed quotes; nothing is opened
     #[command(after_help = "Example:\n  roadstead quote compose.yaml --max-price 0.02/h")]
     Quote {

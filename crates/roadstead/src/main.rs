@@ -4,6 +4,7 @@ mod account;
 mod app;
 mod attest;
 mod bid;
+mod candidates;
 mod challenge;
 mod claim;
 mod cli;
@@ -26,6 +27,7 @@ mod output;
 mod podfile;
 mod progress;
 mod provider;
+mod providers;
 mod publish;
 mod remote;
 mod session;
@@ -103,7 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Check { file, provider } => show::check(&settings, &file, provider).await,
         Verb::Convert { files, output } => convert::run(&files, output.as_deref(), settings.json),
         Verb::Schema => convert::schema(),
-        Verb::Providers => show::providers(&settings).await,
+        Verb::Providers(args) => providers::run(&settings, &args).await,
         Verb::Quote { file, choice } => publish::quote(&settings, &file, &choice).await,
         Verb::Deploy { file, choice, app, fund, yes } => {
             publish::deploy(&settings, &file, &choice, app, fund.as_deref(), yes).await

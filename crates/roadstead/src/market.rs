@@ -2,7 +2,7 @@
 
 pub(crate) mod serve;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use ::provider::wire::{Keeps, QuoteRequest, QuoteResponse, SlaTerms};
 use alloy::primitives::{Address, B256, Signature};
@@ -11,7 +11,8 @@ use chain::abi::IRegistry::ProviderView;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use protocol::{
     amount::{Amount, ParseAmountError, Rate, Token},
-    pod::{Criteria, PodHash, Wishes},
+    criteria::Search,
+    pod::{PodHash, Wishes},
     quote::Quote,
     resources::{PriceList, PriceOverflow, Resources},
 };
@@ -19,6 +20,7 @@ use seal::{Envelope, SealingPublicKey};
 
 use crate::{
     account::AccountName,
+    candidates::{self, Candidate},
     client::{Client, Endpoint},
     output,
     podfile::Ready,
@@ -167,38 +169,6 @@ pub(crate) fn price_list(view: &ProviderView) -> PriceList {
 /// What resources cost by a provider's price list.
 pub(crate) fn list_price(view: &ProviderView, wanted: &Resources) -> Result<Rate, PriceOverflow> {
     price_list(view).price(wanted).map(|price| price.total)
-}
-
-/// Those of `providers` that come into question, or why none does.
-pub(crate) fn candidates(
-    providers: BTreeMap<Address, ProviderView>,
-    criteria: &Criteria,
-    only: Option<Address>,
-) -> anyhow::Result<Vec<(Address, ProviderView)>> {
-    if let Some(only) = only {
-        let known = providers.get(&only);
-        let view = known.with_context(|| {
-            format!("{only} is not listed as a provider; `roadstead providers` lists them")
-        })?;
-        ensure!(view.live, "provider {only} has not been heard of lately; try another one");
-        return Ok(vec![(only, view.clone())]);
-    }
-    ensure!(!providers.is_empty(), "no provider is listed on this chain yet");
-    let listed = providers.len();
-    let chosen: Vec<_> = providers
-        .into_iter()
-        .filter(|(address, view)| {
-            let region = view.listing.region.to_lowercase();
-            let here = criteria.regions.is_empty() || criteria.regions.contains(&region);
-            let them = criteria.addresses.is_empty() || criteria.addresses.contains(address);
-            view.live && here && them
-        })
-        .collect();
-    ensure!(
-        !chosen.is_empty(),
-        "none of the {listed} listed providers is live and as x-roadstead.providers wants it; `roadstead providers` lists them"
-    );
-    Ok(chosen)
 }
 
 /// Whether an offer is what was asked for. Whether a contract signed it is Leases' to find out.
@@ -411,17 +381,39 @@ pub(crate) async fn offers(
 }
 
 impl Question<'_> {
+    /// Those that come into question, or `only` one, of which nothing is asked but to be alive.
+    async fn candidates(&self, only: Option<Address>) -> anyhow::Result<Vec<Candidate>> {
+        let chain = self.session.chain();
+        let resources = Some(self.ready.pod.resources());
+        let search = Search::new(&self.ready.wishes, resources, &self.session.token)?;
+        // The price is that of the quote, which may be below the list.
+        let search = Search { max_rate: None, coverage: self.sla.coverage, ..search };
+        if let Some(only) = only {
+            let none = BTreeSet::new();
+            let known = candidates::read(chain, &search, vec![only], &none).await?.pop();
+            let known = known.with_context(|| {
+                format!("{only} is not listed as a provider; `roadstead providers` lists them")
+            })?;
+            let live = known.facts.live;
+            ensure!(live, "provider {only} has not been heard of lately; try another one");
+            return Ok(vec![known]);
+        }
+        let found = candidates::find(chain).await?;
+        let known = candidates::read(chain, &search, found, &search.needs()).await?;
+        candidates::judge(&search, known).fit()
+    }
+
     /// Asks all providers that come into question, or `only` one, at once, and returns their offers, the cheapest first.
     pub(crate) async fn offers(
         &self,
         only: Option<Address>,
         progress: &dyn Progress,
     ) -> anyhow::Result<Vec<Offer>> {
-        let providers = self.session.chain().providers().await?;
-        let candidates = candidates(providers, &self.ready.wishes.providers, only)?;
+        let candidates = self.candidates(only).await?;
         progress.step(&Step::Asking(candidates.len()));
         let mut answers: FuturesUnordered<_> = candidates
             .into_iter()
+            .map(|candidate| (candidate.facts.provider, candidate.view))
             .map(async |(address, view)| (address, offer(self, address, view).await))
             .collect();
         let mut offers = Vec::new();
@@ -479,55 +471,12 @@ mod tests {
         primitives::aliases::{U24, U40},
         signers::{SignerSync as _, local::PrivateKeySigner},
     };
-    use chain::abi::IRegistry::Listing;
     use protocol::resources::PriceBreakdown;
 
     use super::*;
 
     fn address(byte: u8) -> Address {
         Address::repeat_byte(byte)
-    }
-
-    fn listed(region: &str, live: bool) -> ProviderView {
-        let listing = Listing { region: region.into(), ..Listing::default() };
-        ProviderView { listing, version: 1, listed: true, live, ..ProviderView::default() }
-    }
-
-    #[test]
-    fn providers_are_chosen_by_what_the_file_says() {
-        let all = BTreeMap::from([
-            (address(1), listed("eu-west", true)),
-            (address(2), listed("EU-North", true)),
-            (address(3), listed("us-east", true)),
-            (address(4), listed("eu-west", false)),
-        ]);
-        let check = |criteria: &Criteria, only: Option<Address>, wanted: Result<&[u8], &str>| {
-            let got = candidates(all.clone(), criteria, only);
-            match (got, wanted) {
-                (Ok(got), Ok(wanted)) => {
-                    let got: Vec<_> = got.into_iter().map(|(address, _)| address).collect();
-                    assert_eq!(got, wanted.iter().map(|b| address(*b)).collect::<Vec<_>>());
-                }
-                (Err(got), Err(wanted)) => assert!(got.to_string().contains(wanted), "{got}"),
-                (got, wanted) => panic!("{got:?} {wanted:?}"),
-            }
-        };
-        let any = Criteria::default();
-        let regions = |names: &[&str]| Criteria {
-            regions: names.iter().map(|name| name.to_string()).collect(),
-            ..Criteria::default()
-        };
-        check(&any, None, Ok(&[1, 2, 3]));
-        check(&regions(&["eu-west"]), None, Ok(&[1]));
-        check(&regions(&["eu-west", "eu-north"]), None, Ok(&[1, 2]));
-        check(&regions(&["mars"]), None, Err("none of the 4"));
-        let them = Criteria { addresses: [address(3), address(4)].into(), ..Criteria::default() };
-        check(&them, None, Ok(&[3]));
-        check(&regions(&["mars"]), Some(address(1)), Ok(&[1]));
-        check(&any, Some(address(4)), Err("not been heard of"));
-        check(&any, Some(address(9)), Err("not listed"));
-        let err = candidates(BTreeMap::new(), &any, None).unwrap_err().to_string();
-        assert!(err.contains("no provider is listed"), "{err}");
     }
 
     fn asked() -> Asked {

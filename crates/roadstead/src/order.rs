@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy::primitives::{Address, B256, aliases::U24, keccak256};
+use alloy::primitives::{Address, B256, aliases::U24};
 use anyhow::{Context as _, bail, ensure};
 use chain::{
     Chain, Placement,
@@ -14,7 +14,8 @@ use chain::{
 use clap::Subcommand;
 use protocol::{
     amount::{Amount, Rate, Token},
-    pod::MaxPrice,
+    criteria::attribute,
+    pod::{Criteria, MaxPrice},
 };
 use serde::Serialize;
 
@@ -176,11 +177,6 @@ impl std::str::FromStr for Required {
     }
 }
 
-/// The attribute of that name: its hash, or what it is itself if it is one.
-pub(crate) fn attribute(name: &str) -> B256 {
-    name.parse().unwrap_or_else(|_err| keccak256(name))
-}
-
 /// Where an order stands; the numbers are those of `IAuction.State`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -279,6 +275,12 @@ async fn place(settings: &Settings, args: &Place) -> anyhow::Result<()> {
     may_spend(args.yes)?;
     let progress = OnStderr::new();
     let (_file, ready) = publish::read(&args.file, &progress).await?;
+    if ready.wishes.providers != Criteria::default() {
+        progress.step(&Step::Note(
+            "x-roadstead.providers is no part of an order, so anybody may bid; --require says for what a bidder has to be vouched"
+                .into(),
+        ));
+    }
     let session = session(settings).await?;
     let options = Options {
         account: args.account.account.clone(),
@@ -772,7 +774,10 @@ mod tests {
     fn requirements_name_an_attribute_and_who_vouches_for_it() {
         let parse = |text: &str| text.parse::<Required>().map(|required| required.0);
         let own = parse("gdpr").unwrap();
-        assert_eq!((own.attribute, own.auditor), (keccak256("gdpr"), Address::ZERO));
+        assert_eq!(
+            (own.attribute, own.auditor),
+            (alloy::primitives::keccak256("gdpr"), Address::ZERO)
+        );
         let auditor = Address::repeat_byte(7);
         let by = parse(&format!("gdpr@{auditor}")).unwrap();
         assert_eq!((by.attribute, by.auditor), (own.attribute, auditor));

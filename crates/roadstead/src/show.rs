@@ -1,4 +1,4 @@
-//! What is there: pods as they are understood, providers, leases, logs, accounts.
+//! What is there: pods as they are understood, quotes, leases, logs, accounts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,27 +6,29 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ::provider::wire::{Info, LeaseStatus, LogStream, Phase};
+use ::provider::wire::{LeaseStatus, LogStream, Phase};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
 use chain::{Chain, Head, Opening, abi::ILeases::LeaseView};
 use futures::future::join_all;
 use protocol::{
     amount::{Amount, Rate, Token, Units},
+    criteria::{Search, Why, why_not},
     lease::{CloseReason, State as LeaseState},
-    pod::{Http, ImageRef, Pod},
+    pod::{Http, ImageRef, Pod, Wishes},
     resources::Resources,
 };
 use serde::Serialize;
 
 use crate::{
     account::AccountName,
+    candidates::{self, Candidate},
     cli::{self, LeaseRef},
-    client::{Client, ClientError, Endpoint},
+    client::{Client, ClientError},
     deploy,
     market::{self, Offer},
     money::{self, Funds},
-    output::{causes, moment, narrow_table, price, print, runway, short, show, span, table, tame},
+    output::{causes, moment, price, print, runway, short, show, span, table, tame},
     podfile::PodFile,
     remote::{Remote, Since},
     session::Session,
@@ -66,7 +68,7 @@ pub(crate) async fn check(
     };
     let shown = pod.as_ref().unwrap_or(&sketch);
     let prices = match settings.connect().await {
-        Ok(chain) => Ok(prices(&chain, &shown.resources(), only).await?),
+        Ok(chain) => Ok(prices(&chain, file.parsed.wishes(), &shown.resources(), only).await?),
         Err(err) => Err(causes(&err)),
     };
     let value = Checked {
@@ -99,45 +101,67 @@ pub(crate) async fn check(
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Priced {
     provider: Address,
     region: String,
     live: bool,
     /// Units per second.
     rate: Option<Rate>,
+    /// What excludes it, by the list.
+    why_not: Vec<Why>,
 }
 
+/// What the pod costs by the lists of all providers, or of `only` one, of which nothing is asked but to be alive.
 async fn prices(
     chain: &Chain,
+    wishes: &Wishes,
     wanted: &Resources,
     only: Option<Address>,
 ) -> anyhow::Result<(Vec<Priced>, Token)> {
-    let mut providers = chain.providers().await?;
+    let token = chain.token().await?;
+    let anybody = Wishes::default();
+    let wishes = if only.is_some() { &anybody } else { wishes };
+    let search = Search::new(wishes, Some(*wanted), &token)?;
+    let asked = match only {
+        Some(only) => vec![only],
+        None => candidates::find(chain).await?,
+    };
+    let known = candidates::read(chain, &search, asked, &search.needs()).await?;
     if let Some(only) = only {
-        providers.retain(|address, _view| *address == only);
-        ensure!(!providers.is_empty(), "{only} is not listed as a provider");
+        ensure!(!known.is_empty(), "{only} is not listed as a provider");
     }
-    let mut prices: Vec<_> = providers
+    let mut prices: Vec<_> = known
         .into_iter()
-        .map(|(provider, view)| Priced {
-            provider,
+        .map(|Candidate { view, facts }| Priced {
+            provider: facts.provider,
             rate: market::list_price(&view, wanted).ok(),
-            region: tame(&view.listing.region),
-            live: view.live,
+            region: tame(&facts.region),
+            live: facts.live,
+            why_not: why_not(&search, &facts),
         })
         .collect();
-    prices.sort_by_key(|priced| (!priced.live, priced.rate, priced.provider));
-    Ok((prices, chain.token().await?))
+    prices.sort_by_key(|priced| (!priced.why_not.is_empty(), priced.rate, priced.provider));
+    Ok((prices, token))
 }
 
 fn price_table(prices: &[Priced], token: &Token) -> String {
     let rows = prices.iter().map(|priced| {
         let shown =
             priced.rate.map_or_else(|| "beyond all bounds".into(), |rate| price(rate, token));
-        let live = if priced.live { "" } else { "not heard of lately" };
-        vec![priced.provider.to_string(), priced.region.clone(), shown, live.into()]
+        let by: BTreeSet<_> = priced.why_not.iter().map(|why| why.criterion.to_string()).collect();
+        let by = match priced.live {
+            _ if by.is_empty() => String::new(),
+            true => format!("left out: {}", by.into_iter().collect::<Vec<_>>().join(", ")),
+            false => "not heard of lately".into(),
+        };
+        vec![priced.provider.to_string(), priced.region.clone(), shown, by]
     });
-    table(&["PROVIDER", "REGION", "LIST PRICE", ""], rows)
+    let mut text = table(&["PROVIDER", "REGION", "LIST PRICE", ""], rows);
+    if prices.iter().any(|priced| priced.live && !priced.why_not.is_empty()) {
+        text.push_str("\n`roadstead providers --for FILE --why-not` says why some are left out");
+    }
+    text
 }
 
 /// A pod in words.
@@ -177,73 +201,6 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
     }
     text.push_str(&format!("\nin all: {}", pod.resources()));
     text
-}
-
-/// `roadstead providers`.
-pub(crate) async fn providers(settings: &Settings) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Provider {
-        provider: Address,
-        region: String,
-        endpoint: String,
-        live: bool,
-        version: u64,
-        seen_at: u64,
-        /// Units per second for a millicore, a MiB of memory and a MiB of storage.
-        prices: protocol::resources::PriceList,
-        /// Of the bond, in base units.
-        free_bond: Amount,
-        info: Option<Info>,
-    }
-    let chain = settings.connect().await?;
-    let token = chain.token().await?;
-    let now = chain.head().await?.timestamp;
-    let providers = join_all(chain.providers().await?.into_iter().map(async |(address, view)| {
-        let bond = chain.staking().bondOf(address).call().await?;
-        let info = async { Endpoint::new(address, &view.listing).ok()?.info().await.ok() };
-        let info = tokio::time::timeout(PATIENCE, info).await.ok().flatten();
-        anyhow::Ok(Provider {
-            provider: address,
-            region: tame(&view.listing.region),
-            endpoint: tame(&view.listing.endpoint),
-            live: view.live,
-            version: view.version,
-            seen_at: view.seenAt.to(),
-            prices: market::price_list(&view),
-            free_bond: Amount(bond.bonded.saturating_sub(bond.locked)),
-            info,
-        })
-    }))
-    .await;
-    let providers: Vec<_> = providers.into_iter().collect::<anyhow::Result<_>>()?;
-    show(settings.json, &providers, || {
-        if providers.is_empty() {
-            return "no provider is listed on this chain yet".into();
-        }
-        let rows = providers.iter().map(|p| {
-            let hour = |rate: Rate, times: u64| {
-                rate.times(times).map_or_else(|| "?".into(), |units| Rate(units.0).per_hour(&token))
-            };
-            let state = match (&p.info, p.live) {
-                (Some(info), true) => format!("{} free", info.free),
-                (None, true) => "unreachable".into(),
-                (_, false) => format!("last heard of {} ago", span(now.saturating_sub(p.seen_at))),
-            };
-            vec![
-                p.provider.to_string(),
-                p.region.clone(),
-                hour(p.prices.cpu, 1_000),
-                hour(p.prices.memory, 1_024),
-                hour(p.prices.storage, 1_024),
-                p.free_bond.display(&token),
-                state,
-            ]
-        });
-        let header = ["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE", "FREE BOND", ""];
-        // An address is no use in parts; what a narrow terminal has no room for is in --json.
-        narrow_table(&header, rows, &[5, 6, 4, 3, 2])
-    })
 }
 
 /// What `roadstead quote` prints: the offers, the cheapest first.

@@ -3,9 +3,9 @@
 use alloy::primitives::{Address, aliases::U40};
 use anyhow::{Context as _, ensure};
 use chain::abi::Registry;
+use protocol::criteria::attribute;
 
 use crate::{
-    order::attribute,
     output::{self, moment},
     progress::OnStderr,
     publish::session,

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     amount::{Amount, ParseAmountError, Rate, Token},
+    criteria::Where,
     resources::{Bytes, Resources},
 };
 
@@ -114,6 +115,8 @@ pub struct Criteria {
     pub regions: BTreeSet<String>,
     /// Their addresses.
     pub addresses: BTreeSet<Address>,
+    /// `where`: what else has to hold of them.
+    pub expression: Option<Where>,
 }
 
 /// Which terms a quote has to carry, in seconds; what is left out is the provider's to say.
@@ -155,11 +158,6 @@ pub enum ResolveError<E> {
     Invalid(#[source] Errors),
 }
 
-/// The finest token there is; what it cannot express, none can.
-fn any_token() -> Token {
-    Token { symbol: String::new(), decimals: 18 }
-}
-
 impl MaxPrice {
     /// What it is in `token`.
     ///
@@ -183,14 +181,14 @@ impl Coverage {
 impl FromStr for MaxPrice {
     type Err = ParseAmountError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Rate::parse(text, &any_token()).map(|_| Self(text.to_owned()))
+        Rate::parse(text, &Token::finest()).map(|_| Self(text.to_owned()))
     }
 }
 
 impl FromStr for Coverage {
     type Err = ParseAmountError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Amount::parse(text, &any_token()).map(|_| Self(text.to_owned()))
+        Amount::parse(text, &Token::finest()).map(|_| Self(text.to_owned()))
     }
 }
 

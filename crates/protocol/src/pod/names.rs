@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
+use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 use super::limits;
@@ -516,6 +517,19 @@ impl fmt::Display for Port {
             Transport::Udp => "udp",
         };
         write!(f, "{}/{transport}", self.number)
+    }
+}
+
+/// An address; one in mixed case has to carry the right checksum.
+pub(crate) fn address(text: &str) -> Result<Address, String> {
+    let mixed = text.bytes().any(|b| b.is_ascii_uppercase())
+        && text.trim_start_matches("0x").bytes().any(|b| b.is_ascii_lowercase());
+    match mixed {
+        true => Address::parse_checksummed(text, None)
+            .map_err(|_err| format!("{} fails its checksum; copy the address anew", show(text))),
+        false => text
+            .parse()
+            .map_err(|_err| format!("{} is no address (0x and 40 hexadecimal digits)", show(text))),
     }
 }
 

@@ -36,6 +36,9 @@ fn what_the_reader_takes_the_schema_takes() {
             "{ providers: { region: eu, address: [\"0x00000000000000000000000000000000000000aa\"] } }",
         ),
         &crate::block(
+            "{ providers: { where: 'region.startsWith(\"eu\") && attested()', region: eu } }",
+        ),
+        &crate::block(
             "{ price: { max: \"${PRICE:-1/h}\" }, ingress: { a.example.org: \"${TO:-web:8080}\" } }",
         ),
     ];

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::Address;
-
 use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
 use crate::pod::{
     Host, Http, Target,
-    names::{port_number, show},
+    names::{address, port_number, show},
     tree::At,
 };
 
@@ -74,13 +72,11 @@ impl Reader<'_> {
             let Some(text) = at.text() else { continue };
             criteria.addresses.extend(at.check(address(&text)));
         }
-        fields.finish_ours(&[
-            ("spread", "a pod runs once; spreading comes with the keeper: remove this"),
-            (
-                "where",
-                "expressions come with the keeper and are not honoured yet; use region or address",
-            ),
-        ]);
+        criteria.expression = fields.get("where").and_then(|at| at.parse());
+        fields.finish_ours(&[(
+            "spread",
+            "a pod runs once; spreading comes with the keeper: remove this",
+        )]);
         criteria
     }
 
@@ -119,18 +115,5 @@ fn http(at: &At<'_>) -> Option<Http> {
             at.fail(format!("{} is no protocol of ingress; write http1, h2c or grpc", show(other)));
             None
         }
-    }
-}
-
-/// An address; one in mixed case has to carry the right checksum.
-fn address(text: &str) -> Result<Address, String> {
-    let mixed = text.bytes().any(|b| b.is_ascii_uppercase())
-        && text.trim_start_matches("0x").bytes().any(|b| b.is_ascii_lowercase());
-    match mixed {
-        true => Address::parse_checksummed(text, None)
-            .map_err(|_err| format!("{} fails its checksum; copy the address anew", show(text))),
-        false => text
-            .parse()
-            .map_err(|_err| format!("{} is no address (0x and 40 hexadecimal digits)", show(text))),
     }
 }

@@ -1,0 +1,155 @@
+//! Which providers come into question: judged by what the chain tells of them.
+
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
+use anyhow::{Context as _, ensure};
+use chain::abi::{
+    IRegistry::{Listing, Prices},
+    Registry,
+};
+use protocol::lease::CloseReason;
+use serde_json::Value;
+use tests::{Setup, Stack, story};
+
+/// Has a provider list itself anew, with what `change` makes of its listing.
+async fn list(
+    stack: &Stack,
+    signer: &PrivateKeySigner,
+    change: impl FnOnce(&mut Listing),
+) -> anyhow::Result<()> {
+    let registry = stack.chain.registry();
+    let mut listing = registry.listingOf(signer.address()).call().await?.listing;
+    change(&mut listing);
+    let call = Registry::listCall { listing };
+    stack.sender(signer).send(stack.chain.deployment().registry, &call).await?;
+    Ok(())
+}
+
+/// Who is listed, in its order.
+fn who(list: &Value) -> anyhow::Result<Vec<Address>> {
+    let list = list.as_array().context("no list")?;
+    list.iter().map(|one| Ok(one["provider"].as_str().context("no address")?.parse()?)).collect()
+}
+
+/// What excludes one of a list: the criteria, and what is told of them.
+fn excluded(list: &Value, provider: Address) -> anyhow::Result<Vec<(String, String)>> {
+    let list = list.as_array().context("no list")?;
+    let one = list.iter().find(|one| one["provider"] == serde_json::json!(provider));
+    let whys = one.context("it is not in the list")?["whyNot"].as_array().context("no reasons")?;
+    let text = |why: &Value, key: &str| why[key].as_str().unwrap_or_default().to_owned();
+    Ok(whys.iter().map(|why| (text(why, "criterion"), text(why, "text"))).collect())
+}
+
+#[tokio::test]
+async fn a_pod_goes_where_its_expression_holds() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        // One is cheap, one is dear and in Europe, and of one there is nothing but a listing.
+        let dear = Setup { price: "0.03/h", ..Setup::default() };
+        let second = stack.another_provider(&dear).await?;
+        let hollow = stack.stranger().await?;
+        list(stack, &stack.provider.signer, |listing| listing.region = "us-east".into()).await?;
+        list(stack, &second.signer, |listing| listing.region = "EU-West".into()).await?;
+        let claims = |listing: &mut Listing| {
+            *listing = Listing {
+                endpoint: "https://127.0.0.1:9".into(),
+                region: "eu-north".into(),
+                prices: Prices { cpu: 1, memoryMiB: 1, storageMiB: 1 },
+                tlsKey: B256::repeat_byte(1),
+                sealKey: B256::repeat_byte(2),
+                measurement: B256::repeat_byte(3),
+            };
+        };
+        list(stack, &hollow.signer, claims).await?;
+        let (us, eu, none) = (stack.provider.address(), second.address(), hollow.address());
+
+        let image = stack.image("choosy").await?;
+        let mut pod = stack.probe("choosy", &image.name, "")?;
+        let publisher = stack.publisher.clone();
+        let file = pod.path().to_owned();
+        let ask = async |more: &[&str]| publisher.json(&[&["providers"], more].concat()).await;
+        let holds = async |expression: &str| {
+            let found = ask(&["--for", &file, "--where", expression]).await;
+            who(&found.with_context(|| expression.to_owned())?)
+        };
+
+        // The cheapest first, with what the pod costs; who is unreachable says nothing of itself.
+        let all = ask(&["--for", &file]).await?;
+        ensure!(who(&all)? == [none, us, eu], "{all}");
+        ensure!(all[0]["info"].is_null() && all[1]["info"]["running"] == 0, "{all}");
+        let rate = |index: usize| all[index]["price"].as_str().unwrap_or_default().parse::<u128>();
+        ensure!(rate(0)? == 282 && rate(1)? < rate(2)?, "{all}");
+        ensure!(all[1]["freeBond"] == "500000000" && all[0]["freeBond"] == "0", "{all}");
+
+        ensure!(holds("region.startsWith(\"eu\")").await? == [none, eu]);
+        ensure!(holds("free_stake >= 500 && bonded == 500.0").await? == [us, eu]);
+        ensure!(holds("price < 0.005 && bonded > 0").await? == [us]);
+        ensure!(holds("price > 0.005").await? == [eu]);
+        ensure!(holds("attested() && seen < 86400").await? == [none]);
+        ensure!(holds(&format!("address in [\"{us}\", \"{eu}\"]")).await? == [us, eu]);
+
+        let wanted = "region.startsWith(\"eu\") && bonded > 0";
+        let told = ask(&["--where", wanted, "--why-not"]).await?;
+        ensure!(excluded(&told, eu)?.is_empty(), "{told}");
+        let region = "region.startsWith(\"eu\") (region is \"us-east\")";
+        ensure!(excluded(&told, us)? == [("where".into(), region.into())], "{told}");
+        let bond = "bonded > 0 (bonded is 0.00)";
+        ensure!(excluded(&told, none)? == [("where".into(), bond.into())], "{told}");
+
+        // Who vouches is read from the events, and the last word counts.
+        let (auditor, provider) = (publisher.address().to_string(), eu.to_string());
+        let by = format!("vouched(\"gdpr\", \"{auditor}\")");
+        ensure!(holds("vouched(\"gdpr\")").await?.is_empty());
+        publisher.json(&["vouch", &provider, "gdpr"]).await?;
+        ensure!(holds("vouched(\"gdpr\")").await? == [eu] && holds(&by).await? == [eu]);
+        ensure!(holds(&by.replace(&auditor, &provider)).await?.is_empty());
+        publisher.json(&["vouch", &provider, "gdpr", "--revoke"]).await?;
+        ensure!(holds(&by).await?.is_empty());
+
+        // What is typed wrong, and what is not known.
+        let typed = async |args: &[&str]| publisher.run(&[&["providers"], args].concat()).await;
+        typed(&["--where", "regoin == \"eu\""]).await?.refused(2, &["did you mean region"])?;
+        typed(&["--where", "region == \"eu"]).await?.refused(2, &["at character 11"])?;
+        let fine = "free_stake > 0.0000001";
+        typed(&["--where", fine]).await?.refused(1, &["--where", "the token's 6"])?;
+        typed(&["--where", "leases > 1"]).await?.refused(1, &["not known from the chain"])?;
+        typed(&["--where", "price < 1"]).await?.refused(1, &["--for FILE"])?;
+
+        // The file's own: the dear one is taken, though another is cheaper.
+        pod.change(
+            "x-roadstead:\n",
+            "x-roadstead:\n  providers: { where: 'region == \"eu-west\" && free_stake >= 100' }\n",
+        )?;
+        let checked = publisher.json(&["check", &file]).await?;
+        ensure!(who(&checked["prices"])? == [eu, none, us], "{checked}");
+        ensure!(excluded(&checked["prices"], eu)?.is_empty(), "{checked}");
+        ensure!(excluded(&checked["prices"], none)?.len() == 2, "{checked}");
+        let quotes = publisher.json(&["quote", &file]).await?;
+        ensure!(quotes.as_array().is_some_and(|quotes| quotes.len() == 1), "{quotes}");
+        let lease = publisher.deploy(&pod).await?.lease;
+        ensure!(stack.lease(lease).await?.provider == eu, "it runs somewhere else");
+        ensure!(second.site(&pod.host)?.get("/").await? == "probe", "it does not answer");
+        publisher.down(lease).await?;
+        stack.closed(lease, CloseReason::PayerDone).await?;
+
+        // Nobody comes into question, and it is told why.
+        pod.change("eu-west", "mars")?;
+        let region = "region == \"mars\" (region is \"eu-west\")";
+        let deploy = ["deploy", &file, "--yes"];
+        publisher.run(&deploy).await?.refused(1, &["none of the 3", region])?;
+        pod.change("region == \"mars\" && free_stake >= 100", "open_leases == 0")?;
+        publisher.run(&deploy).await?.refused(1, &["not known from the chain"])?;
+        pod.change("open_leases == 0", "region == \"eu\" || regoin == \"eu\"")?;
+        publisher
+            .run(&deploy)
+            .await?
+            .refused(1, &["x-roadstead.providers.where", "character 19"])?;
+        pod.change("region == \"eu\" || regoin == \"eu\"", "true")?;
+        pod.change("  providers:", "  sla: { coverage: 600 }\n  providers:")?;
+        let bond = "free_stake is 500.00, and 600.00 of coverage are wanted";
+        publisher.run(&deploy).await?.refused(1, &["none of the 3", bond])?;
+        Ok(())
+    })
+    .await
+}
