@@ -2,19 +2,21 @@
 //! library, and is all that its image has.
 //!
 //! `probe serve PORT [closed]` answers HTTP: `/healthz` says whether it is well, which one that starts `closed` is from
-//! `/open` on; `/connect/IP/PORT` says whether a connection comes about; `/end/CODE` ends it. `probe health PORT` is its
-//! health check. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT ERR` both of these,
+//! `/open` on; `/slow` says the second half of its answer once `/go` was asked for; `/upgrade` becomes an echo;
+//! `/connect/IP/PORT` says whether a connection comes about; `/end/CODE` ends it. `probe health PORT` is its
+//! health check. `probe echo PORT WORD` sends back what comes by TCP or UDP, after the word. `probe grpc PORT` is an echo over HTTP/2 without TLS, with trailers. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT ERR` both of these,
 //! `probe terminal` what it has for one, and `probe wait` ends when it is told to.
 
 use std::{
     io::{IsTerminal, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 static WELL: AtomicBool = AtomicBool::new(true);
+static GO: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
             serve(port)
         }
         ["health", port] => health(port),
+        ["grpc", port] => grpc(port),
+        ["echo", port, word] => echo(port, word.to_owned()),
         ["end", code] => code.parse().map_or(ExitCode::FAILURE, |code: u8| ExitCode::from(code)),
         ["cat"] => {
             let copied = std::io::copy(&mut std::io::stdin(), &mut std::io::stdout());
@@ -58,6 +62,32 @@ fn serve(port: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn echo(port: &str, word: String) -> ExitCode {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    let datagram_word = word.clone();
+    std::thread::spawn(move || {
+        let mut datagram = [0; 2048];
+        while let Ok((length, sender)) = socket.recv_from(&mut datagram) {
+            let answer = [datagram_word.as_bytes(), &datagram[..length]].concat();
+            let _gone = socket.send_to(&answer, sender);
+        }
+    });
+    for mut stream in listener.incoming().flatten() {
+        let word = word.clone();
+        std::thread::spawn(move || {
+            let mut part = [0; 2048];
+            while let Ok(length @ 1..) = stream.read(&mut part) {
+                let answer = [word.as_bytes(), &part[..length]].concat();
+                if stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    ExitCode::SUCCESS
+}
+
 fn answer(mut stream: TcpStream) {
     let mut head = Vec::new();
     let mut part = [0; 1024];
@@ -71,6 +101,10 @@ fn answer(mut stream: TcpStream) {
     let path = head.split(' ').nth(1).unwrap_or_default();
     println!("probe: {path}");
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["slow" | "upgrade"] = parts[..] {
+        let _gone = if parts[0] == "slow" { slow(stream) } else { upgrade(stream) };
+        return;
+    }
     let (status, body) = match parts[..] {
         ["healthz"] if !WELL.load(Ordering::Relaxed) => {
             ("503 Service Unavailable", "not yet".into())
@@ -79,6 +113,10 @@ fn answer(mut stream: TcpStream) {
         ["open"] => {
             WELL.store(true, Ordering::Relaxed);
             ("200 OK", "open".into())
+        }
+        ["go"] => {
+            GO.store(true, Ordering::Relaxed);
+            ("200 OK", "going".into())
         }
         ["end", code] => std::process::exit(code.parse().unwrap_or(1)),
         ["connect", ip, port] => ("200 OK", connect(ip, port)),
@@ -89,6 +127,67 @@ fn answer(mut stream: TcpStream) {
         stream,
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
+}
+
+/// Says half of its answer, and the rest when it is told to.
+fn slow(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+    while !GO.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n")
+}
+
+fn upgrade(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    let mut back = stream.try_clone()?;
+    std::io::copy(&mut stream, &mut back).map(drop)
+}
+
+fn grpc(port: &str) -> ExitCode {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || http2(stream));
+    }
+    ExitCode::SUCCESS
+}
+
+/// As much of HTTP/2 as an echo needs: the head at once, each part as it comes, trailers in the end.
+fn http2(mut stream: TcpStream) -> std::io::Result<()> {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const END_STREAM: u8 = 1;
+    const ACK: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface)?;
+    let mut send = stream.try_clone()?;
+    let mut frame = move |kind: u8, flags: u8, id: [u8; 4], payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
+        send.write_all(&[&length[1..], &[kind, flags], &id, payload].concat())
+    };
+    frame(SETTINGS, 0, [0; 4], &[])?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload)?;
+        match kind {
+            SETTINGS if flags & ACK == 0 => frame(SETTINGS, ACK, [0; 4], &[])?,
+            PING if flags & ACK == 0 => frame(PING, ACK, [0; 4], &payload)?,
+            // Status 200, from the static table.
+            HEADERS => frame(HEADERS, END_HEADERS, id, &[0x88])?,
+            DATA if !payload.is_empty() => frame(DATA, 0, id, &payload)?,
+            _ => (),
+        }
+        if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+            let trailers = b"\x00\x0bgrpc-status\x010";
+            frame(HEADERS, END_HEADERS | END_STREAM, id, trailers)?;
+        }
+    }
 }
 
 fn connect(ip: &str, port: &str) -> String {

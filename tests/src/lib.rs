@@ -5,6 +5,7 @@
 //! it ends, is removed when its [`Stack`] goes.
 
 mod anvil;
+mod authority;
 mod browser;
 mod docker;
 mod engine;
@@ -19,6 +20,7 @@ mod site;
 mod stack;
 mod wait;
 
+pub use authority::Authority;
 pub use browser::browse;
 pub use docker::{Container, Docker};
 pub use engine::{Engine, METADATA, WORLD};

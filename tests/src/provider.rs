@@ -15,6 +15,7 @@ use nix::{
 use tokio::process::Child;
 
 use crate::{
+    authority::Authority,
     process::{bound, roadstead, run},
     site::Site,
     wait::until,
@@ -31,6 +32,9 @@ pub struct Provider {
     pub(crate) api: SocketAddr,
     pub(crate) ingress: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) https: SocketAddr,
+    /// The authority that gives its pods' hosts certificates, where it has one.
+    pub authority: Option<Authority>,
     pub(crate) child: Option<Child>,
 }
 
@@ -51,6 +55,19 @@ impl Provider {
     /// When there is no HTTP client to be had.
     pub fn site(&self, host: &str) -> anyhow::Result<Site> {
         Site::new(self.ingress, host)
+    }
+
+    /// Where its ingress serves HTTPS, if it does.
+    pub fn https(&self) -> SocketAddr {
+        self.https
+    }
+
+    /// The authority that gives its pods' hosts certificates.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn authority(&mut self) -> anyhow::Result<&mut Authority> {
+        self.authority.as_mut().context("the provider has no authority")
     }
 
     /// Where its admin page is.

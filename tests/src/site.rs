@@ -3,14 +3,23 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use reqwest::{Client, Method, StatusCode, header};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Response, StatusCode, header};
 
 /// A host, at the address at which it is served.
 #[derive(Debug, Clone)]
 pub struct Site {
     client: Client,
-    address: SocketAddr,
+    url: String,
     host: String,
+}
+
+fn client() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        // A connection that the other side closed meanwhile is no outage.
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(5))
 }
 
 impl Site {
@@ -19,19 +28,35 @@ impl Site {
     /// # Errors
     /// When there is no HTTP client to be had.
     pub fn new(address: SocketAddr, host: &str) -> anyhow::Result<Self> {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            // A connection that the other side closed meanwhile is no outage.
-            .pool_max_idle_per_host(0)
-            .timeout(Duration::from_secs(5))
-            .build()?;
-        Ok(Self { client, address, host: host.to_owned() })
+        Ok(Self {
+            client: client().build()?,
+            url: format!("http://{address}"),
+            host: host.to_owned(),
+        })
+    }
+
+    /// The same over HTTPS, for a visitor who trusts `root` (PEM) alone.
+    ///
+    /// # Errors
+    /// When there is no HTTP client to be had.
+    pub fn secure(address: SocketAddr, host: &str, root: &[u8]) -> anyhow::Result<Self> {
+        let root = Certificate::from_pem(root)?;
+        let client = client().tls_certs_only([root]).resolve(host, address).build()?;
+        let host = format!("{host}:{}", address.port());
+        Ok(Self { client, url: format!("https://{host}"), host })
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let url = format!("http://{}{path}", self.address);
+        let url = format!("{}{path}", self.url);
         self.client.request(method, url).header(header::HOST, &self.host)
+    }
+
+    /// Asks for `path`; the answer, as it begins.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn begin(&self, path: &str) -> anyhow::Result<Response> {
+        Ok(self.request(Method::GET, path).send().await?)
     }
 
     /// Asks for `path`; what comes back, whatever it is.

@@ -17,6 +17,7 @@ use protocol::lease::{CloseReason, State};
 
 use crate::{
     anvil::{Anvil, free_port, fund},
+    authority::Authority,
     docker::Docker,
     engine::Engine,
     pod::{Image, PodFile},
@@ -50,6 +51,10 @@ pub struct Setup {
     pub quote_life: u32,
     /// Whether the provider has a Docker engine of its own, on a network of its own.
     pub engine: bool,
+    /// Whether it has public ports.
+    pub ports: bool,
+    /// Whether its ingress has HTTPS, and an authority that gives certificates.
+    pub https: bool,
 }
 
 impl Default for Setup {
@@ -62,6 +67,8 @@ impl Default for Setup {
             start_within: 120,
             quote_life: 300,
             engine: false,
+            ports: false,
+            https: false,
         }
     }
 }
@@ -489,7 +496,23 @@ collect_every_s = 2
         everywhere(api.port()),
         everywhere(ingress.port()),
     );
-    std::fs::write(folder.join("provider.toml"), config)?;
+    let ports = match setup.ports {
+        // Few, far below those that the machine gives out by itself. What others have of them is passed over.
+        true => {
+            let first = 10_000 + free_port()? % 2_000 * 8;
+            format!("[ports]\nrange = \"{first}-{}\"\n", first + 7)
+        }
+        false => String::new(),
+    };
+    let https = SocketAddr::from((at, free_port()?));
+    let authority = match setup.https {
+        true => Some(Authority::start(&folder, ingress.port()).await?),
+        false => None,
+    };
+    let tls = authority.as_ref().map_or_else(String::new, |authority| {
+        format!("[tls]\nlisten = \"{}\"\n{}", everywhere(https.port()), authority.table())
+    });
+    std::fs::write(folder.join("provider.toml"), format!("{config}{ports}{tls}"))?;
     Ok(Provider {
         signer,
         folder,
@@ -498,6 +521,8 @@ collect_every_s = 2
         api,
         ingress,
         admin,
+        https,
+        authority,
         child: None,
     })
 }

@@ -12,6 +12,8 @@ mod dark;
 mod deploy;
 #[path = "e2e/fence.rs"]
 mod fence;
+#[path = "e2e/https.rs"]
+mod https;
 #[path = "e2e/images.rs"]
 mod images;
 #[path = "e2e/layers.rs"]
@@ -22,6 +24,8 @@ mod market;
 mod money;
 #[path = "e2e/operate.rs"]
 mod operate;
+#[path = "e2e/ports.rs"]
+mod ports;
 #[path = "e2e/providers.rs"]
 mod providers;
 #[path = "e2e/quotes.rs"]

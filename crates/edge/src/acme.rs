@@ -20,7 +20,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{account::Account, folder::Folder, order::OrderError, schedule::Pace};
+use self::{
+    account::Account,
+    folder::Folder,
+    order::OrderError,
+    schedule::{Ledger, Pace},
+};
 use crate::{
     challenges::Challenges,
     tls::{Certificate, Certificates},
@@ -35,6 +40,12 @@ mod tests;
 
 /// How many hosts are ordered at a time.
 const ORDERS: usize = 4;
+
+/// How many orders are placed in any hour, for all together. Authorities allow some hundreds.
+pub const ORDERS_PER_HOUR: usize = 60;
+
+/// How many orders are placed in any 24 hours for one that certificates are wanted [of](Want::of).
+pub const ORDERS_PER_DAY: usize = 8;
 
 /// How long an order may take.
 const ORDER: Duration = Duration::from_secs(10 * 60);
@@ -61,6 +72,18 @@ pub enum Proof {
     Http01,
     /// By a record in its zone. The only way for wildcards.
     Dns01,
+}
+
+/// A certificate that is wanted for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// How the host is proved.
+    pub proof: Proof,
+    /// On whose account its orders go, by any name: nobody has more than [`ORDERS_PER_DAY`].
+    pub of: String,
+    /// Whose host it is, by any name of letters and digits. A certificate that is kept is for them alone: that the host once
+    /// led here says nothing of who has it by now.
+    pub whose: String,
 }
 
 /// Where records can be set for [`Proof::Dns01`].
@@ -105,14 +128,15 @@ struct Shared {
     challenges: Challenges,
     records: Option<Arc<dyn TxtRecords>>,
     pace: Pace,
-    wanted: watch::Sender<BTreeMap<String, Proof>>,
+    wanted: watch::Sender<BTreeMap<String, Want>>,
     hosts: Mutex<BTreeMap<String, Host>>,
+    ledger: Mutex<Ledger>,
 }
 
 /// A host that is wanted, or that was when its order began.
 #[derive(Debug)]
 struct Host {
-    proof: Proof,
+    want: Want,
     status: Status,
 }
 
@@ -151,6 +175,7 @@ impl Acme {
             pace,
             wanted: watch::Sender::default(),
             hosts: Mutex::default(),
+            ledger: Mutex::default(),
         })))
     }
 
@@ -159,7 +184,10 @@ impl Acme {
     ///
     /// Certificates of hosts that are not wanted any more are not shown, but kept on disk until they expire: an app
     /// that comes back costs the authority nothing.
-    pub fn want(&self, hosts: BTreeMap<String, Proof>) {
+    ///
+    /// Nobody who has hosts wanted can use up what the authority allows: of each there are [`ORDERS_PER_DAY`] at most, of
+    /// all together [`ORDERS_PER_HOUR`]. What is due beyond that waits.
+    pub fn want(&self, hosts: BTreeMap<String, Want>) {
         self.0.wanted.send_if_modified(|wanted| {
             let changed = *wanted != hosts;
             *wanted = hosts;
@@ -186,12 +214,12 @@ impl Acme {
             }
             self.0.forget();
             let (due, rest) = self.0.due(SystemTime::now());
-            for (host, proof) in due {
+            for (host, want) in due {
                 let (shared, places) = (Arc::clone(&self.0), Arc::clone(&places));
                 orders.spawn(async move {
                     // It is never closed.
                     let _place = places.acquire_owned().await;
-                    shared.order(&host, proof).await;
+                    shared.order(&host, &want).await;
                 });
             }
             tokio::select! {
@@ -207,17 +235,19 @@ impl Acme {
 
 impl Shared {
     /// Takes up what is newly wanted, and shows what the folder has for it.
-    async fn adopt(&self, wanted: &BTreeMap<String, Proof>) {
-        for (host, proof) in wanted {
+    async fn adopt(&self, wanted: &BTreeMap<String, Want>) {
+        for (host, want) in wanted {
             if let Some(known) = self.hosts().get_mut(host) {
-                // What is being ordered ends first.
-                if known.proof == *proof || known.status.ordering {
-                    known.proof = *proof;
+                let same = known.want.proof == want.proof && known.want.whose == want.whose;
+                // What is being ordered ends first; it is proved now, whoever has it.
+                if same || known.status.ordering {
+                    known.want = want.clone();
                     continue;
                 }
             }
-            let status = self.kept(host, *proof).await;
-            self.hosts().insert(host.clone(), Host { proof: *proof, status });
+            self.certificates.retain(|shown| shown != host);
+            let status = self.kept(host, want).await;
+            self.hosts().insert(host.clone(), Host { want: want.clone(), status });
         }
         if let Err(err) = self.folder.clean(wanted).await {
             tracing::warn!(error = %err, "expired certificates were not removed");
@@ -225,11 +255,11 @@ impl Shared {
     }
 
     /// How it stands with a host before anything is done for it.
-    async fn kept(&self, host: &str, proof: Proof) -> Status {
-        if let Err(err) = order::check(host, proof) {
+    async fn kept(&self, host: &str, want: &Want) -> Status {
+        if let Err(err) = order::check(host, want.proof) {
             return Status { failures: 1, error: Some(err.to_string()), ..Status::default() };
         }
-        let (expires, next) = match self.folder.certificate(host).await {
+        let (expires, next) = match self.folder.certificate(host, &want.whose).await {
             Ok(Some(certificate)) => {
                 self.certificates.issue(host, &certificate);
                 (Some(certificate.expires()), self.pace.renewal(&certificate))
@@ -253,24 +283,33 @@ impl Shared {
     }
 
     /// The hosts that are to be ordered now, marked as such, and how long it is until the next is.
-    fn due(&self, now: SystemTime) -> (Vec<(String, Proof)>, Duration) {
+    fn due(&self, now: SystemTime) -> (Vec<(String, Want)>, Duration) {
         let (mut due, mut rest) = (Vec::new(), NAP);
-        for (host, Host { proof, status }) in self.hosts().iter_mut() {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        for (host, Host { want, status }) in self.hosts().iter_mut() {
             let Some(next) = status.next.filter(|_| !status.ordering) else { continue };
             match next.duration_since(now) {
                 Ok(until) if !until.is_zero() => rest = rest.min(until),
-                Ok(_) | Err(_) => {
-                    status.ordering = true;
-                    due.push((host.clone(), *proof));
-                }
+                Ok(_) | Err(_) => match ledger.order(&want.of, now, &self.pace) {
+                    Ok(()) => {
+                        status.ordering = true;
+                        due.push((host.clone(), want.clone()));
+                    }
+                    Err(later) => {
+                        status.next = Some(later);
+                        let words = "as many certificates were ordered lately as are allowed";
+                        status.error.get_or_insert_with(|| words.to_owned());
+                        rest = rest.min(later.duration_since(now).unwrap_or_default());
+                    }
+                },
             }
         }
         (due, rest)
     }
 
     /// Orders a certificate, and makes what comes of it known.
-    async fn order(&self, host: &str, proof: Proof) {
-        let result = match timeout(ORDER, self.obtain(host, proof)).await {
+    async fn order(&self, host: &str, want: &Want) {
+        let result = match timeout(ORDER, self.obtain(host, want)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(OrderError::Slow(ORDER)),
         };
@@ -300,10 +339,10 @@ impl Shared {
         }
     }
 
-    async fn obtain(&self, host: &str, proof: Proof) -> Result<Certificate, OrderError> {
+    async fn obtain(&self, host: &str, want: &Want) -> Result<Certificate, OrderError> {
         let (records, challenges) = (self.records.as_deref(), &self.challenges);
         let account = self.account.get().await?;
-        let ordered = order::order(&account, host, proof, challenges, records).await;
+        let ordered = order::order(&account, host, want.proof, challenges, records).await;
         if ordered.as_ref().is_err_and(OrderError::account_unknown) {
             self.account.forget().await?;
         }
@@ -312,7 +351,7 @@ impl Shared {
         if !certificate.covers(host) {
             return Err(OrderError::Other);
         }
-        self.folder.keep_certificate(host, &pem).await.map_err(OrderError::Kept)?;
+        self.folder.keep_certificate(host, &want.whose, &pem).await.map_err(OrderError::Kept)?;
         Ok(certificate)
     }
 

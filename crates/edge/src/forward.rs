@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::counters::Counters;
 
@@ -18,14 +19,40 @@ mod udp;
 pub use tcp::tcp;
 pub use udp::udp;
 
+/// How many connections and sessions several ports may have open together, whatever each may have. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// So many.
+    pub fn new(places: usize) -> Self {
+        Self(Arc::new(Semaphore::new(places)))
+    }
+}
+
 /// Where a port leads. Clones share it, so that a pod can take another's place while the port stays open.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
     addr: Arc<ArcSwapOption<SocketAddr>>,
     counters: Arc<Counters>,
+    places: Option<Places>,
 }
 
 impl Target {
+    /// One that leads nowhere yet, and whose connections and sessions each take one of `places`. While there is none,
+    /// connections are closed at once, and datagrams of new senders dropped.
+    pub fn within(places: &Places) -> Self {
+        Self { places: Some(places.clone()), ..Self::default() }
+    }
+
+    /// A place for a connection or session: `Some(None)` where they are not counted, none where there is no room.
+    fn place(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        match &self.places {
+            None => Some(None),
+            Some(Places(places)) => Arc::clone(places).try_acquire_owned().ok().map(Some),
+        }
+    }
+
     /// Leads there from now on; what has begun with TCP stays where it is. With none, connections are closed at once and
     /// datagrams are dropped.
     pub fn set(&self, addr: Option<SocketAddr>) {

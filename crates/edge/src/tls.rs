@@ -36,6 +36,15 @@ pub enum BadCertificate {
     /// The certificate is not X.509.
     #[error("the certificate can not be read")]
     Unreadable(#[source] x509_parser::error::X509Error),
+    /// It is for other hosts.
+    #[error("the certificate is not for {0}: its subject alternative names do not have it")]
+    OtherHost(String),
+    /// Its time is over.
+    #[error("the certificate has expired, on {0}")]
+    Expired(String),
+    /// Its time has not come.
+    #[error("the certificate is not valid before {0}")]
+    Early(String),
 }
 
 /// A certificate chain with its private key. Clones share them.
@@ -64,6 +73,35 @@ impl Certificate {
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(BadCertificate::Pair)?;
         Ok(Self { key: Arc::new(key), begins, expires })
+    }
+
+    /// As [`from_pem`](Self::from_pem), for `host`, to be shown at `now`.
+    ///
+    /// # Errors
+    /// As there, and when it is for other hosts, or not valid.
+    pub fn for_host(
+        host: &str,
+        chain: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, BadCertificate> {
+        let certificate = Self::from_pem(chain, key)?;
+        let date = |time: SystemTime| {
+            let secs = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let time =
+                x509_parser::time::ASN1Time::from_timestamp(secs.try_into().unwrap_or(i64::MAX));
+            time.map(|time| time.to_string()).unwrap_or_default()
+        };
+        if !certificate.covers(host) {
+            return Err(BadCertificate::OtherHost(host.to_owned()));
+        }
+        if certificate.expires < now {
+            return Err(BadCertificate::Expired(date(certificate.expires)));
+        }
+        if certificate.begins > now {
+            return Err(BadCertificate::Early(date(certificate.begins)));
+        }
+        Ok(certificate)
     }
 
     /// From when on it is valid.
@@ -205,6 +243,30 @@ mod tests {
             assert_eq!(err.to_string(), expected);
         }
         assert!(Certificate::from_pem(chain.as_bytes(), key.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_visitors_would_refuse_is_refused() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2026, 3, 4);
+        let chain = params.self_signed(&key).unwrap().pem();
+        let day = |days: u32| UNIX_EPOCH + days * Duration::from_secs(24 * 60 * 60);
+        let check = |host: &str, now: SystemTime, expected: Option<&str>| {
+            let key = key.serialize_pem();
+            let result = Certificate::for_host(host, chain.as_bytes(), key.as_bytes(), now);
+            let error = result.err().map(|err| err.to_string());
+            match expected {
+                Some(begin) => assert!(error.is_some_and(|err| err.starts_with(begin)), "{begin}"),
+                None => assert_eq!(error, None),
+            }
+        };
+        // The first of January 2026 is day 20,454.
+        check("a.example", day(20_480), None);
+        check("b.example", day(20_480), Some("the certificate is not for b.example"));
+        check("a.example", day(20_600), Some("the certificate has expired, on Mar  4 "));
+        check("a.example", day(20_454), Some("the certificate is not valid before Jan  2 "));
     }
 
     #[test]

@@ -141,18 +141,32 @@ struct Service {
     limits: Map<String, Value>,
 }
 
+fn port(number: u16, udp: bool) -> String {
+    match udp {
+        true => format!("{number}/udp"),
+        false => number.to_string(),
+    }
+}
+
 impl Service {
     fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.fields.insert(name.to_owned(), value.into());
     }
 
+    /// A port that the services of the pod reach, and hosts may lead to.
     fn port(&mut self, number: u16, udp: bool) {
-        let (list, text) = match udp {
-            true => (&mut self.expose, format!("{number}/udp")),
-            false => (&mut self.ports, number.to_string()),
-        };
-        if !list.contains(&text) {
-            list.push(text);
+        let port = port(number, udp);
+        if !self.expose.contains(&port) && !self.ports.contains(&port) {
+            self.expose.push(port);
+        }
+    }
+
+    /// The same for one that the world reaches.
+    fn public_port(&mut self, number: u16, udp: bool) {
+        let port = port(number, udp);
+        self.expose.retain(|known| *known != port);
+        if !self.ports.contains(&port) {
+            self.ports.push(port);
         }
     }
 

@@ -65,7 +65,26 @@ struct Parts {
     networks: BTreeMap<Name, Network>,
     services: BTreeMap<Label, Service>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tls: BTreeMap<Host, Tls>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     volumes: BTreeMap<Name, Volume>,
+}
+
+/// Where a host's certificate comes from, if not from an authority to which the provider proves over HTTP that it serves
+/// the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Tls {
+    /// From an authority, to which the provider proves the host by DNS: the host's `_acme-challenge` is an alias of a name
+    /// of the provider's.
+    Dns,
+    /// The publisher's own: two of the pod's secrets, both in PEM.
+    Own {
+        /// The chain, which begins with the host's own certificate.
+        certificate: Name,
+        /// Its private key.
+        key: Name,
+    },
 }
 
 /// Where ingress sends the requests for a host.
@@ -161,6 +180,17 @@ impl Pod {
         &self.0.ingress
     }
 
+    /// The ports that the world reaches, at numbers that the provider chooses, by service.
+    pub fn public_ports(&self) -> impl Iterator<Item = (&Label, Port)> {
+        let services = self.0.services.iter();
+        services.flat_map(|(name, service)| service.public.iter().map(move |port| (name, *port)))
+    }
+
+    /// Where the certificates of its hosts come from, where that is said.
+    pub fn tls(&self) -> &BTreeMap<Host, Tls> {
+        &self.0.tls
+    }
+
     /// The contents of its configs.
     pub fn configs(&self) -> &BTreeMap<Name, String> {
         &self.0.configs
@@ -176,7 +206,7 @@ impl Pod {
     /// The names of the secrets that it needs.
     pub fn secrets(&self) -> BTreeSet<&Name> {
         let files = self.0.services.values().flat_map(|service| service.secrets.values());
-        files.map(|file| &file.source).collect()
+        files.map(|file| &file.source).chain(certificate_secrets(&self.0.tls)).collect()
     }
 
     /// The canonical bytes: RFC 8785 JSON of integers and text.
@@ -299,6 +329,20 @@ pub fn dot_env(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<(String, Option<String>)>, Invalid> {
     text::env_file(text, false, lookup, &mut |_unset| ())
+}
+
+/// The secrets that certificates are in.
+fn certificate_secrets(tls: &BTreeMap<Host, Tls>) -> impl Iterator<Item = &Name> {
+    tls.values().flat_map(Tls::secrets).flatten()
+}
+
+impl Tls {
+    fn secrets(&self) -> [Option<&Name>; 2] {
+        match self {
+            Self::Dns => [None, None],
+            Self::Own { certificate, key } => [Some(certificate), Some(key)],
+        }
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

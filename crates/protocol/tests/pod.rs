@@ -9,12 +9,16 @@ mod properties;
 #[path = "pod/schema.rs"]
 mod schema;
 
-use std::{collections::BTreeMap, convert::Infallible, error::Error};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    error::Error,
+};
 
 use expect_test::{expect, expect_file};
 use protocol::pod::{
-    DecodeError, Digest, Image, ImageRef, Label, Parsed, Pod, PodHash, SecretSource, Surroundings,
-    limits,
+    DecodeError, Digest, Image, ImageRef, Label, Parsed, Pod, PodHash, Port, SecretSource,
+    Surroundings, limits,
 };
 
 /// The file in DESIGN.md, without what comes with the keeper.
@@ -34,6 +38,9 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ scale: { min: 2 }, providers: { where: '', spread: region, region: EU, address: \"0x12\" }, ingres: {} }",
     "{ providers: { address: [\"0x00000000000000000000000000000000000000aA\", 0x00000000000000000000000000000000000000aa] } }",
     "{ ingress: { a.example.org: { to: \"web:8080\", protocol: http3 }, b.example.org: { target: \"web:8080\" }, c.example.org: { to: web } } }",
+    "{ ingress: { a.example.org: \"web:8080\" }, tls: { a.example.org: acme, b.example.org: dns, c_d: dns, d.example.org: { certificate: \"a b\", keys: k } } }",
+    "{ ingress: { a.example.org: \"web:8080\" }, tls: { a.example.org: { certificate: cert, key: key } } }",
+    "{ ingress: { a.example.org: \"web:8080\" }, tls: { b.example.org: dns } }",
     "[]",
 ];
 
@@ -319,11 +326,13 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         // ports.
         web("ports: [70000]"),
         web(
-            "ports: [\"0\", \"80:8080\", \"127.0.0.1:80:8080\", \"8080/sctp\", \"53/udp\", \"9-8\", \"1-65535\", \"x\", \"+80\"]",
+            "ports: [\"0\", \"70000:8080\", \"x:80:8080\", \"127.0.0.1:80\", \"8080/sctp\", \"9-8\", \"1-65535\", \"x\", \"+80\"]",
         ),
         web(
-            "ports: [{ target: 8080, published: 80, mode: host }, { protocol: tcp }, { target: 53, protocol: udp }]",
+            "ports: [{ target: 8080, published: x, mode: bridge }, { protocol: tcp }, { target: 53, protocol: sctp, host_ip: eth0, name: dns }]",
         ),
+        web("ports: [\"1-17\"]"),
+        web("network_mode: none\nports: [80]"),
         web("ports: 8080"),
         // mounts.
         web(
@@ -400,6 +409,46 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         .collect();
     let line = "-".repeat(120);
     expect_file!["pods/refused.txt"].assert_eq(&refused.join(&format!("{line}\n")));
+}
+
+#[test]
+fn ports_are_public_unless_a_host_leads_to_them_or_they_are_bound_to_loopback() {
+    let check = |ports: &str, all: &[&str], public: &[&str]| {
+        let ingress = "x-roadstead: { ingress: { a.example.org: \"web:8080\" } }";
+        let pod = pod(&format!("{}{ingress}\n", web(&format!("expose: [8080]\n{ports}"))));
+        let service = &pod.services()[&"web".parse::<Label>().unwrap()];
+        let texts = |ports: &BTreeSet<Port>| ports.iter().map(Port::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&service.ports), all, "{ports}");
+        assert_eq!(texts(&service.public), public, "{ports}");
+        assert_eq!(Pod::decode(&pod.canonical()).unwrap(), pod);
+    };
+    check("ports: [8080]", &["8080/tcp"], &[]);
+    check("ports: [\"80:8080\", \"443:8080/udp\"]", &["8080/tcp", "8080/udp"], &["8080/udp"]);
+    check("ports: [\"5432:5432\"]", &["5432/tcp", "8080/tcp"], &["5432/tcp"]);
+    check("ports: [\"53:53/udp\", 53]", &["53/tcp", "53/udp", "8080/tcp"], &["53/tcp", "53/udp"]);
+    check(
+        "ports: [\"9000-9001\"]",
+        &["8080/tcp", "9000/tcp", "9001/tcp"],
+        &["9000/tcp", "9001/tcp"],
+    );
+    check("ports: [\"127.0.0.1:80:80\", \"[::1]:81:81\"]", &["80/tcp", "81/tcp", "8080/tcp"], &[]);
+    check(
+        "ports: [\"0.0.0.0:80-90:80\", \"192.0.2.1::81\"]",
+        &["80/tcp", "81/tcp", "8080/tcp"],
+        &["80/tcp", "81/tcp"],
+    );
+    check("ports: [\"127.0.0.1::82\"]", &["82/tcp", "8080/tcp"], &[]);
+    check(
+        "ports: [{ target: 22, published: \"2222\", protocol: tcp, mode: host }]",
+        &["22/tcp", "8080/tcp"],
+        &["22/tcp"],
+    );
+    check(
+        "ports: [{ target: 53, host_ip: 127.0.0.1, protocol: udp }]",
+        &["53/udp", "8080/tcp"],
+        &[],
+    );
+    check("ports: []", &["8080/tcp"], &[]);
 }
 
 #[test]

@@ -21,7 +21,10 @@ use axum::{
     routing::{delete, get, head, post, put},
 };
 use bollard::models::HealthStatusEnum;
-use protocol::{lease::State as LeaseState, pod::PodHash};
+use protocol::{
+    lease::State as LeaseState,
+    pod::{Host, PodHash},
+};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
@@ -30,7 +33,7 @@ use crate::{
     acts,
     attest::{AttestError, Attester},
     blobs::{BlobError, Blobs},
-    causes,
+    causes, certificates,
     engine::{self, Container, EngineError, Found},
     leases::{Lease, PodKey},
     quote::{QuoteError, Quoter},
@@ -443,8 +446,7 @@ async fn lease(
     let theirs = theirs(&api, payer, id).await?;
     let Some(lease) = theirs.lease else {
         let (phase, pod) = (Phase::Closed, theirs.pod);
-        let (urls, services) = (Vec::new(), Vec::new());
-        return Ok(Json(LeaseStatus { lease: id, phase, pod, message: None, urls, services }));
+        return Ok(Json(LeaseStatus::new(id, phase, pod)));
     };
     let status = api.shared.statuses.get(lease.key);
     let Status { pod, mut phase, message } =
@@ -469,7 +471,21 @@ async fn lease(
     let current = api.shared.pods.get(lease.pod);
     let hosts = current.iter().flat_map(|pod| pod.ingress().keys());
     let message = message.or_else(|| api.shared.house.notice());
-    let url = &api.quoter.config.ingress_url;
-    let urls = hosts.map(|host| url.replace("{host}", host.as_str())).collect();
-    Ok(Json(LeaseStatus { lease: id, phase, pod, message, urls, services }))
+    let (plain, shown) = (&api.quoter.config.ingress_url, &api.shared.certificates);
+    let url = |host: &Host| {
+        let secure = shown.as_ref().and_then(|known| known.url(lease.key, host));
+        secure.unwrap_or_else(|| plain.replace("{host}", host.as_str()))
+    };
+    let urls = hosts.map(url).collect();
+    let (ports, mut notes) = api.shared.ports.of(lease.key, current.as_ref().ok());
+    match (shown, &current) {
+        (Some(shown), Ok(pod)) => notes.extend(shown.notes(lease.key, pod)),
+        (None, Ok(pod)) => {
+            let refused = certificates::fits(None, pod).err();
+            notes.extend(refused.map(|err| err.to_string()));
+        }
+        (_, Err(_)) => (),
+    }
+    let status = LeaseStatus::new(id, phase, pod);
+    Ok(Json(LeaseStatus { message, urls, ports, notes, services, ..status }))
 }

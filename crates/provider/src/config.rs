@@ -1,7 +1,8 @@
 //! What a provider is told before it starts.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -28,6 +29,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How a URL of a pod's host is written, with `{host}` in it.
     pub ingress_url: String,
+    /// HTTPS at the ingress, if there is any.
+    pub tls: Option<Tls>,
+    /// The public ports that pods get, if there are any.
+    pub ports: Option<Ports>,
     /// Where the machines are.
     pub region: String,
     /// What is asked for resources.
@@ -126,6 +131,70 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { disk_free: Bytes(2 << 30), memory_free: Bytes(256 << 20), files_free: 256 }
+    }
+}
+
+/// HTTPS at the ingress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The port at which the world reaches it, and to which it is sent from plain HTTP.
+    pub port: u16,
+    /// Where certificates come from for hosts whose publishers bring none.
+    pub acme: Option<Acme>,
+}
+
+impl Tls {
+    /// The URL of a host with a certificate.
+    pub fn url(&self, host: &str) -> String {
+        match self.port {
+            443 => format!("https://{host}"),
+            port => format!("https://{host}:{port}"),
+        }
+    }
+}
+
+/// A certificate authority that speaks ACME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The URL of its directory.
+    pub directory: String,
+    /// Where it may write to, as URLs: `mailto:me@example.org`.
+    pub contact: Vec<String>,
+    /// The certificate in PEM that vouches for its server, where that is none that the machine trusts.
+    pub root: Option<PathBuf>,
+    /// How hosts are proved by DNS, where their publishers wish it.
+    pub dns: Option<AcmeDns>,
+}
+
+/// A zone in which TXT records can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeDns {
+    /// Its name: `_acme-challenge.HOST` is to be an alias (CNAME) of `HOST.zone`.
+    pub zone: String,
+    /// The program that sets and removes them: it is run with `add` or `remove`, the record's name, and its value.
+    pub program: PathBuf,
+}
+
+/// The TCP and UDP ports that the world reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    /// Their numbers.
+    pub range: RangeInclusive<u16>,
+    /// At which of the machine's addresses they are; all, if unspecified.
+    pub listen: IpAddr,
+    /// The name or address by which publishers are told of them.
+    pub address: String,
+}
+
+impl Ports {
+    /// Where one of them is reached, as publishers are told: `host:number`.
+    pub fn told(&self, number: u16) -> String {
+        match self.address.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{number}"),
+            Err(_) => format!("{}:{number}", self.address),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use alloy::primitives::B256;
@@ -92,6 +92,11 @@ impl Pods {
             bytes => serde_json::from_slice(&bytes?)
                 .map_err(|_err| PodError::Broken(format!("the secrets of {hash}"))),
         }
+    }
+
+    /// When the sealed secrets of a pod came, if they are here.
+    pub(crate) fn secrets_sent(&self, account: B256, hash: PodHash) -> Option<SystemTime> {
+        std::fs::metadata(self.secrets_path(account, hash)).ok()?.modified().ok()
     }
 
     /// Removes what no lease uses and no quote can ask for any more.

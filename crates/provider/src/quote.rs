@@ -25,10 +25,12 @@ use rand::RngCore;
 
 use crate::{
     acts::{self, ActError, MayNot},
+    certificates::{self, TlsError},
     config::Config,
     engine::EngineError,
     leases::Lease,
     pods::PodError,
+    ports::PortsError,
     reconcile::Shared,
     shown::pushed,
     wire::{QuoteRequest, QuoteResponse, SlaTerms},
@@ -45,6 +47,10 @@ pub(crate) enum QuoteError {
     Full { needed: String, free: String },
     #[error("host {host} is served for lease {lease} already; choose another")]
     HostTaken { host: String, lease: u64 },
+    #[error(transparent)]
+    Ports(#[from] PortsError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("a coverage of {wanted} base units is wished for and {free} of the bond are free")]
     Coverage { wanted: Amount, free: Amount },
     #[error("sla: grace ({grace} s) has to be below full ({full} s)")]
@@ -105,6 +111,8 @@ impl QuoteError {
             Self::Full { .. }
                 | Self::Coverage { .. }
                 | Self::HostTaken { .. }
+                | Self::Ports(_)
+                | Self::Tls(_)
                 | Self::Closed(_)
                 | Self::Pressure(_)
         )
@@ -117,6 +125,8 @@ impl QuoteError {
             Self::MayNot(_) | Self::NotYours(_) => "not-theirs",
             Self::Full { .. } => "full",
             Self::HostTaken { .. } => "host",
+            Self::Ports(_) => "ports",
+            Self::Tls(_) => "tls",
             Self::Coverage { .. } => "coverage",
             Self::Sla { .. } => "sla",
             Self::VolumeResized(..) => "volume",
@@ -196,6 +206,8 @@ impl Quoter {
         let others: Vec<&Lease> =
             open().filter(|lease| current.is_none_or(|c| c.key != lease.key)).collect();
         self.fits(shared, &pod, &others)?;
+        shared.ports.fits(&pod, current.map(|current| current.key))?;
+        certificates::fits(self.config.tls.as_ref(), &pod)?;
         if let Some(current) = current {
             keeps_volumes(shared, current.pod, &pod)?;
         }

@@ -7,9 +7,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use alloy::primitives::B256;
 use chain::{
     Head, ReadError, Revert, SendError,
     abi::{Leases, Payments::PaymentsErrors},
@@ -28,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     causes,
+    certificates::{Claim, Envelopes, HostCertificates},
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
     holds::Holds,
     house::House,
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
+    ports::{Ports, Wanted},
     records::Records,
     shown::Shown,
     status::Statuses,
@@ -185,6 +188,9 @@ pub(crate) struct Shared {
     pub(crate) records: Arc<Records>,
     pub(crate) holds: Holds,
     pub(crate) routes: Routes,
+    pub(crate) ports: Ports,
+    /// Nothing where the ingress has no TLS.
+    pub(crate) certificates: Option<HostCertificates>,
     pub(crate) capacity: protocol::resources::Resources,
     /// The last snapshot that could be read; the API and the meter look at it.
     pub(crate) seen: watch::Sender<Arc<Snapshot>>,
@@ -605,7 +611,8 @@ impl Shared {
             true => seal::Secrets::default(),
             false => {
                 let envelope = self.pods.secrets(lease.account, hash)?;
-                seal::Secrets::open(&envelope, &self.keys.seal, &self.context(lease, hash))?
+                let context = self.context(lease.account, hash);
+                seal::Secrets::open(&envelope, &self.keys.seal, &context)?
             }
         };
         self.statuses.set(key, Phase::Fetching, None);
@@ -627,14 +634,14 @@ impl Shared {
         Ok(())
     }
 
-    /// What an envelope of secrets for the lease is bound to.
-    fn context(&self, lease: &Lease, pod: PodHash) -> seal::Context {
+    /// What an envelope of an account's secrets is bound to.
+    fn context(&self, account: B256, pod: PodHash) -> seal::Context {
         let deployment = self.sender.chain().deployment();
         seal::Context {
             chain_id: deployment.chain_id,
             leases: deployment.leases.into(),
             provider: self.sender.address().into(),
-            account: lease.account.into(),
+            account: account.into(),
             pod: pod.0.into(),
         }
     }
@@ -792,16 +799,30 @@ impl Shared {
         }
     }
 
-    /// Sends every host's requests to its pod. Where two leases want one host, the older has it.
+    /// Sends every host's requests, and what comes to public ports, to its pod, and has hosts shown with their
+    /// certificates. Where two leases want one host, the older has it.
     fn route(&self, snapshot: &Snapshot, pods: &BTreeMap<PodKey, Found>) {
-        let mut routes = HashMap::new();
+        use bollard::models::ContainerSummaryStateEnum as S;
+        let (mut routes, mut ports) = (HashMap::new(), Wanted::default());
+        let mut claims = Vec::new();
         for (key, lease) in &snapshot.leases {
             if !matches!(lease.state, State::Pending | State::Active) {
+                // A reorg may open it again.
+                ports.keep(*key);
                 continue;
             }
             let found = pods.get(key).cloned().unwrap_or_default();
             let serving = self.runs.serving(lease, &found);
-            let Ok(pod) = self.pods.get(serving) else { continue };
+            let Ok(pod) = self.pods.get(serving) else {
+                ports.leave(*key);
+                continue;
+            };
+            // While a lease changes, it may go either way.
+            match self.pods.get(lease.pod) {
+                Ok(next) => ports.reserve(*key, &next),
+                Err(_) => ports.keep(*key),
+            }
+            ports.reserve(*key, &pod);
             let containers = found.of(serving);
             // Said before its pod is frozen: a request to a frozen one would hang.
             let dry = lease.is_dry(snapshot.head.timestamp);
@@ -809,14 +830,46 @@ impl Shared {
                 let container = containers.get(target.service.as_str());
                 let backend = backend(container, target, dry);
                 routes.entry(host.to_string()).or_insert(backend);
+                claims.push(Claim {
+                    host: host.clone(),
+                    key: *key,
+                    active: lease.state == State::Active,
+                    account: lease.account,
+                    pod: serving,
+                    tls: pod.tls().get(host).cloned(),
+                });
+            }
+            // Of a pod that is frozen nothing is open: who is connected would wait for ever.
+            for (service, port) in pod.public_ports().filter(|_port| !dry) {
+                let container = containers.get(service.as_str());
+                let ip = container.filter(|container| container.state == S::RUNNING);
+                let ip = ip.and_then(|container| container.ip);
+                let to = ip.map(|ip| (ip, port.number.get()).into());
+                ports.open(*key, service, port, to);
             }
         }
         self.routes.set(routes);
+        self.ports.set(&ports);
+        if let Some(certificates) = &self.certificates {
+            certificates.set(&claims, self);
+        }
     }
 
     /// The pods and secrets that a lease still needs.
-    pub(crate) fn used(&self) -> BTreeSet<(alloy::primitives::B256, PodHash)> {
+    pub(crate) fn used(&self) -> BTreeSet<(B256, PodHash)> {
         self.seen.borrow().leases.values().flat_map(Lease::pods).collect()
+    }
+}
+
+impl Envelopes for Shared {
+    fn sent(&self, account: B256, pod: PodHash) -> Option<SystemTime> {
+        self.pods.secrets_sent(account, pod)
+    }
+
+    fn open(&self, account: B256, pod: PodHash) -> Result<seal::Secrets, String> {
+        let envelope = self.pods.secrets(account, pod).map_err(|err| causes(&err))?;
+        let opened = seal::Secrets::open(&envelope, &self.keys.seal, &self.context(account, pod));
+        opened.map_err(|err| causes(&err))
     }
 }
 
@@ -868,7 +921,7 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::{Address, B256};
+    use alloy::primitives::Address;
     use protocol::amount::Units;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use chain::{ReadError, Sender, abi::Registry, heads};
-use edge::Routes;
+use edge::{Ingress, Routes};
 use nix::{
     mount::{MsFlags, mount, umount},
     sys::statfs::{TMPFS_MAGIC, statfs},
@@ -20,6 +20,7 @@ use crate::{
     attest::Attester,
     blobs::Blobs,
     causes,
+    certificates::HostCertificates,
     engine::{Engine, Owner},
     firewall::{self, FirewallError},
     holds::Holds,
@@ -29,6 +30,7 @@ use crate::{
     leases::Follower,
     meter,
     pods::Pods,
+    ports::Ports,
     quote::{Nonces, Quoter},
     reconcile::{Reconciler, Runs, Shared},
     records::Records,
@@ -116,6 +118,10 @@ pub async fn run(
     let engine = connect(&config, &sender, volumes, Arc::clone(&records)).await?;
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
+    let secure = match &config.tls {
+        Some(tls) => Some(listen(tls.listen).await?),
+        None => None,
+    };
     let admin = match config.admin {
         Some(address) => Some(listen(address).await?),
         None => None,
@@ -139,6 +145,10 @@ pub async fn run(
     let file = config.data.join("leases.json");
     let follower = Follower::open(chain.clone(), who, config.confirmations, file);
     let routes = Routes::default();
+    let certificates = config.tls.clone().map(|tls| HostCertificates::open(tls, &config.data));
+    let certificates = certificates.transpose().map_err(folder(&config.data))?;
+    let ports = Ports::open(config.ports.clone(), &config.data, stop.clone());
+    let ports = ports.map_err(folder(&config.data))?;
     let shared = Arc::new(Shared {
         sender: sender.clone(),
         engine,
@@ -149,6 +159,8 @@ pub async fn run(
         records,
         holds: Holds::default(),
         routes: routes.clone(),
+        ports,
+        certificates,
         capacity: config.capacity,
         seen: watch::Sender::default(),
         runs: Runs::default(),
@@ -219,12 +231,41 @@ pub async fn run(
         clean(cleaned, kept, life, stopping).await;
         "cleaner"
     });
+    let mut visitors = Ingress::new(routes);
+    if let Some(certificates) = &shared.certificates {
+        let (shown, port) = (certificates.shown().clone(), certificates.config().port);
+        visitors = visitors.challenges(certificates.challenges().clone()).redirect(shown, port);
+    }
+    if let Some(listener) = secure {
+        let (served, visitors, stopping) = (Arc::clone(&shared), visitors.clone(), stop.clone());
+        tasks.spawn(async move {
+            if let Some(certificates) = &served.certificates {
+                let served = visitors.https(listener, certificates.shown(), stopping).await;
+                if let Err(err) = served {
+                    tracing::error!(error = %err, "HTTPS at the ingress failed");
+                }
+            }
+            "HTTPS ingress"
+        });
+        let (renewed, stopping) = (Arc::clone(&shared), stop.clone());
+        tasks.spawn(async move {
+            if let Some(certificates) = &renewed.certificates {
+                certificates.run(stopping).await;
+            }
+            "certificates"
+        });
+    }
     let stopping = stop.clone();
     tasks.spawn(async move {
-        if let Err(err) = edge::serve(ingress, routes, stopping).await {
+        if let Err(err) = visitors.http(ingress, stopping).await {
             tracing::error!(error = %err, "the ingress failed");
         }
         "ingress"
+    });
+    let open = Arc::clone(&shared);
+    tasks.spawn(async move {
+        open.ports.run().await;
+        "public ports"
     });
     let chain_id = sender.chain().id();
     let routes = router(Arc::new(Api {

@@ -5,7 +5,7 @@ mod operate;
 use alloy::primitives::{Address, B256, Bytes};
 use protocol::{
     amount::{Amount, Rate},
-    pod::PodHash,
+    pod::{PodHash, Port},
     quote::Quote,
     resources::{PriceBreakdown, PriceList, Resources},
 };
@@ -210,8 +210,33 @@ pub struct LeaseStatus {
     pub message: Option<String>,
     /// Where its HTTP hosts answer.
     pub urls: Vec<String>,
+    /// Where its public ports are.
+    #[serde(default)]
+    pub ports: Vec<PublicPort>,
+    /// What its publisher should know of its hosts and ports, in sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Its containers.
     pub services: Vec<ServiceStatus>,
+}
+
+impl LeaseStatus {
+    /// One of which no more is known.
+    pub(crate) fn new(lease: u64, phase: Phase, pod: PodHash) -> Self {
+        let (urls, ports, notes, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { lease, phase, pod, message: None, urls, ports, notes, services }
+    }
+}
+
+/// A port of a service that the world reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicPort {
+    /// Where the world reaches it: `host:number`.
+    pub address: String,
+    /// Where the service listens: `5432/tcp`.
+    pub port: Port,
+    /// The service.
+    pub service: String,
 }
 
 /// One service of a pod.

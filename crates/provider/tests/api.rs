@@ -15,8 +15,8 @@ use protocol::{
 };
 use provider::wire::{
     ApiError, Attestation, Happening, Hold, ImageParts, Imported, Info, Keeps, LeaseEvent,
-    LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, QuoteRequest, QuoteResponse,
-    ServiceStats, ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
+    LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort, QuoteRequest,
+    QuoteResponse, ServiceStats, ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
 };
 use seal::attest::{Der, Evidence, Unattested};
 use serde::Serialize;
@@ -180,8 +180,15 @@ fn the_types_are_as_documented() {
         pod: PodHash::default(),
         message: Some("m".into()),
         urls: vec!["http://a".into()],
+        ports: vec![PublicPort {
+            address: "a:20000".into(),
+            port: "5432/tcp".parse().unwrap(),
+            service: "db".into(),
+        }],
+        notes: vec!["n".into()],
         services: vec![service],
     };
+    one("PublicPort", &status.ports[0]);
     check("LeaseStatus", &status, &LeaseStatus { message: None, ..status.clone() });
     for stream in [LogStream::Stdout, LogStream::Stderr] {
         let (service, time, line) = ("web".into(), "t".into(), "l".into());

@@ -455,6 +455,19 @@ fn change_question<'a>(
     Ok(question)
 }
 
+/// Sends the secrets of a pod anew that the lease runs already.
+pub(crate) async fn send_secrets(
+    session: &Session,
+    ready: &Ready,
+    options: &Options,
+    change: &Change,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let view = own(session, change.lease).await?;
+    let question = change_question(session, ready, options, change.lease, &view)?;
+    settle(&question, &change.offer, progress).await.map(drop)
+}
+
 /// Makes a change of a lease: its pod and its price, in one transaction.
 pub(crate) async fn change(
     session: &Session,

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Config, Keep, Limits, NetworkRange, Terms};
+use ::provider::{
+    config::{Config, Keep, Limits, NetworkRange, Ports, Terms},
+    wire::PublicPort,
+};
 use alloy::{
     primitives::{Address, U256, hex},
     providers::ext::AnvilApi as _,
@@ -42,6 +45,7 @@ use crate::{
     provider::{docker_host, stake},
     session::Session,
     settings::Settings,
+    show,
     state::State,
     wallet,
 };
@@ -110,6 +114,7 @@ struct Demo {
     provider: Address,
     rate: Rate,
     urls: Vec<String>,
+    ports: Vec<PublicPort>,
 }
 
 /// A provider that runs in this process.
@@ -347,6 +352,13 @@ fn give_to_sudo_user(home: &Path) -> anyhow::Result<()> {
     Ok(std::os::unix::fs::chown(home, Some(user), Some(group))?)
 }
 
+/// The public ports of a provider. Another program's, or another market's, are passed over.
+fn ports(index: u16) -> Ports {
+    let first = 20_000 + 1_000 * index;
+    let listen = Ipv4Addr::LOCALHOST.into();
+    Ports { range: first..=first + 999, listen, address: "127.0.0.1".into() }
+}
+
 fn provider(
     args: &Args,
     folder: &Path,
@@ -369,6 +381,8 @@ fn provider(
         ingress: local(ingress),
         admin: Some(local(admin)),
         ingress_url: format!("http://{{host}}:{ingress}"),
+        tls: None,
+        ports: Some(ports(offset)),
         region: region.to_owned(),
         prices: PriceList {
             cpu: Rate(Rate::parse(cpu, token)?.0 / 1_000),
@@ -422,6 +436,7 @@ async fn demo(root: &Path, publisher: &Session, home: &Path) -> anyhow::Result<D
         provider: opened.provider,
         rate: opened.rate,
         urls: status.urls,
+        ports: status.ports,
     })
 }
 
@@ -430,7 +445,7 @@ async fn watch(publisher: &Session, demo: Option<&Demo>, json: bool) -> anyhow::
     let Some(demo) = demo.filter(|_demo| !json) else { return std::future::pending().await };
     output::print(&format!(
         "\nThe guestbook runs:\n  {}\n\nLease {} with {}, for {}. Press Ctrl-C to end all of it.\n",
-        demo.urls.join("\n  "),
+        show::places(&demo.urls, &demo.ports).join("\n  "),
         demo.lease,
         demo.provider,
         output::price(demo.rate, &publisher.token),

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use ::provider::wire::{LeaseStatus, Phase};
+use ::provider::wire::{LeaseStatus, Phase, PublicPort};
 use alloy::primitives::Address;
 use anyhow::{Context as _, bail, ensure};
 use protocol::{lease::CloseReason, pod::MaxPrice};
@@ -70,6 +70,7 @@ struct Moved {
     /// For how long neither of the two ran.
     away_ms: u64,
     urls: Vec<String>,
+    ports: Vec<PublicPort>,
 }
 
 /// Moves an app.
@@ -129,14 +130,15 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
         bytes,
         away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
         urls: status.urls,
+        ports: status.ports,
     };
     output::show(settings.json, &moved, || described(&moved))
 }
 
 fn described(moved: &Moved) -> String {
     let mut text = format!("lease {} runs at {}", moved.lease, moved.provider);
-    for url in &moved.urls {
-        text.push_str(&format!("\n  {}", tame(url)));
+    for place in show::places(&moved.urls, &moved.ports) {
+        text.push_str(&format!("\n  {place}"));
     }
     let volumes = match moved.volumes.as_slice() {
         [] => "it has no volumes".to_owned(),

@@ -3,13 +3,15 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use bollard::{Docker, models::ImageInspect};
+use edge::Certificate;
 use protocol::pod::{
-    Digest, Image, ImageName, ImageRef, Label, Parsed, Pod, ResolveError, SecretSource,
-    Surroundings, Wishes, limits,
+    Digest, Image, ImageName, ImageRef, Label, Name, Parsed, Pod, ResolveError, SecretSource,
+    Surroundings, Tls, Wishes, limits,
 };
 use seal::Secrets;
 use zeroize::Zeroizing;
@@ -165,8 +167,26 @@ impl PodFile {
         Ok((pod.map_err(resolve_error)?, notes))
     }
 
+    /// Looks at the certificates that the file brings for its hosts: those that visitors would refuse are refused here.
+    pub(crate) fn certificates(&self) -> anyhow::Result<()> {
+        let sketch = self.sketch()?;
+        for (host, tls) in sketch.tls() {
+            let Tls::Own { certificate, key } = tls else { continue };
+            let secret = |name: &Name| match self.parsed.secrets().get(name) {
+                Some(source) => self.secret(name, source),
+                None => bail!("secrets.{name} is not there"),
+            };
+            let (chain, key) = (secret(certificate)?, secret(key)?);
+            let now = SystemTime::now();
+            Certificate::for_host(host.as_str(), &chain, &key, now)
+                .with_context(|| format!("x-roadstead.tls[{:?}] cannot be used", host.as_str()))?;
+        }
+        Ok(())
+    }
+
     /// All that a deploy needs.
     pub(crate) async fn ready(&self) -> anyhow::Result<Ready> {
+        self.certificates()?;
         let secrets = self.secrets()?;
         let (pod, notes) = self.pod().await?;
         Ok(Ready { pod, wishes: self.parsed.wishes().clone(), secrets, notes })
@@ -175,23 +195,26 @@ impl PodFile {
     fn secrets(&self) -> anyhow::Result<Secrets> {
         let mut secrets = Secrets::default();
         for (name, source) in self.parsed.secrets() {
-            let value = match source {
-                SecretSource::File(file) => {
-                    let path = self.here.folder.join(file);
-                    std::fs::read(&path).map(Zeroizing::new).with_context(|| {
-                        format!("secrets.{name}.file: {} cannot be read", path.display())
-                    })?
-                }
-                SecretSource::Environment(variable) => {
-                    let value = self.here.variables.get(variable).with_context(|| {
-                        format!("secrets.{name}.environment: {variable} is not set; export it, or put it into .env")
-                    })?;
-                    Zeroizing::new(value.clone().into_bytes())
-                }
-            };
-            secrets.0.insert(name.to_string(), value);
+            secrets.0.insert(name.to_string(), self.secret(name, source)?);
         }
         Ok(secrets)
+    }
+
+    fn secret(&self, name: &Name, source: &SecretSource) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+        match source {
+            SecretSource::File(file) => {
+                let path = self.here.folder.join(file);
+                std::fs::read(&path).map(Zeroizing::new).with_context(|| {
+                    format!("secrets.{name}.file: {} cannot be read", path.display())
+                })
+            }
+            SecretSource::Environment(variable) => {
+                let value = self.here.variables.get(variable).with_context(|| {
+                    format!("secrets.{name}.environment: {variable} is not set; export it, or put it into .env")
+                })?;
+                Ok(Zeroizing::new(value.clone().into_bytes()))
+            }
+        }
     }
 }
 
@@ -311,6 +334,41 @@ mod tests {
         assert_eq!(file.sketch().unwrap(), ready.pod);
         let name = folder.path().file_name().unwrap().to_string_lossy();
         assert_eq!(file.app(), name);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_refused() {
+        let pair = |host: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let compose = format!(
+            "services: {{ web: {{ image: 'app@{DIGEST}', expose: [80] }} }}\n\
+             secrets: {{ chain: {{ file: ./chain.pem }}, key: {{ file: ./key.pem }} }}\n\
+             x-roadstead: {{ ingress: {{ a.example.org: 'web:80' }}, tls: {{ a.example.org: {{ certificate: chain, key: key }} }} }}"
+        );
+        let ((chain, key), (other, _)) = (pair("a.example.org"), pair("b.example.org"));
+        let check = |chain: &str, wanted: Option<&str>| {
+            let files = [("compose.yaml", &*compose), ("chain.pem", chain), ("key.pem", &key)];
+            let folder = write(&files);
+            let result = read(folder.path(), &[]).unwrap().certificates();
+            let said = result.err().map(|err| format!("{err:#}"));
+            assert_eq!(said.as_deref(), wanted);
+        };
+        check(&chain, None);
+        check(
+            &other,
+            Some(
+                "x-roadstead.tls[\"a.example.org\"] cannot be used: the key does not fit the certificate: keys may not be consistent: KeyMismatch",
+            ),
+        );
+        check(
+            "",
+            Some(
+                "x-roadstead.tls[\"a.example.org\"] cannot be used: the chain holds no certificate: it has to begin with the host's own, in PEM",
+            ),
+        );
     }
 
     #[test]

@@ -4,7 +4,11 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail, ensure};
-use protocol::{amount::Amount, lease::CloseReason, pod::MaxPrice};
+use protocol::{
+    amount::Amount,
+    lease::CloseReason,
+    pod::{MaxPrice, Tls},
+};
 
 use crate::{
     account::AccountName,
@@ -126,9 +130,15 @@ pub(crate) async fn update(
     let change = deploy::ask_change(&session, id, &ready, &options).await?;
     let rate = change.offer.response.rate();
     if deploy::pod_of(&session, id).await? == ready.pod.hash() && rate >= change.before {
+        // Secrets are no part of the pod, and those of certificates are read whenever they come.
+        let certificates = ready.pod.tls().values().any(|tls| matches!(tls, Tls::Own { .. }));
+        if certificates {
+            deploy::send_secrets(&session, &ready, &options, &change, &progress).await?;
+        }
         let value = serde_json::json!({ "lease": id, "changed": false });
         return output::show(settings.json, &value, || {
-            format!("lease {id} runs this pod already, and would cost no less; nothing was sent")
+            let sent = if certificates { "its certificates were sent" } else { "nothing was sent" };
+            format!("lease {id} runs this pod already, and would cost no less; {sent}")
         });
     }
     let question = format!(

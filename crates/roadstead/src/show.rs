@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ::provider::wire::{LeaseStatus, LogStream, Phase};
+use ::provider::wire::{LeaseStatus, LogStream, Phase, PublicPort};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
 use chain::{Chain, Head, Opening, abi::ILeases::LeaseView};
@@ -15,7 +15,7 @@ use protocol::{
     amount::{Amount, Rate, Token, Units},
     criteria::{Search, Why, why_not},
     lease::{CloseReason, State as LeaseState},
-    pod::{Http, ImageRef, Pod, Wishes},
+    pod::{Http, ImageRef, Pod, Tls, Transport, Wishes},
     resources::Resources,
 };
 use serde::Serialize;
@@ -61,6 +61,7 @@ pub(crate) async fn check(
         prices: Option<&'a [Priced]>,
     }
     let file = PodFile::chosen(file)?;
+    file.certificates()?;
     let sketch = file.sketch()?;
     let (pod, notes, unresolved) = match file.pod().await {
         Ok((pod, notes)) => (Some(pod), notes, None),
@@ -198,6 +199,18 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
         if target.protocol == Http::H2c {
             text.push_str(" (h2c)");
         }
+        match pod.tls().get(host) {
+            Some(Tls::Own { certificate, .. }) => {
+                text.push_str(&format!(", with the certificate in secret {certificate}"));
+            }
+            Some(Tls::Dns) => text.push_str(", with a certificate that is proved by DNS"),
+            None => (),
+        }
+    }
+    for (service, port) in pod.public_ports() {
+        text.push_str(&format!(
+            "\npublic {service}: {port}, at a number that the provider chooses"
+        ));
     }
     text.push_str(&format!("\nin all: {}", pod.resources()));
     text
@@ -278,6 +291,9 @@ pub(crate) struct Listed {
     pub(crate) funded_until: u64,
     close_reason: Option<CloseReason>,
     urls: Vec<String>,
+    ports: Vec<PublicPort>,
+    /// What the provider says of hosts and ports.
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -381,7 +397,9 @@ pub(crate) async fn leases(
             ended_at: ends_at.filter(|_| closed),
             funded_until: view.fundedUntil.to(),
             close_reason,
-            urls: status.map(|status| status.urls).unwrap_or_default(),
+            urls: status.as_ref().map(|status| status.urls.clone()).unwrap_or_default(),
+            notes: status.as_ref().map(notes).unwrap_or_default(),
+            ports: status.map(|status| status.ports).unwrap_or_default(),
         })
     });
     let rows: Vec<Listed> = join_all(rows).await.into_iter().collect::<anyhow::Result<_>>()?;
@@ -484,9 +502,7 @@ fn ps_table(rows: &[Listed], token: &Token, now: u64, asked: bool, all: bool) ->
             row.rate.per_hour(token),
             ago(row.ended_at.unwrap_or(row.activated_at)),
             runs,
-            row.message.clone().unwrap_or_else(|| {
-                row.urls.iter().map(|url| tame(url)).collect::<Vec<_>>().join(" ")
-            }),
+            row.message.clone().unwrap_or_else(|| places(&row.urls, &row.ports).join(", ")),
         ]
     });
     table(&["LEASE", "APP", "STATE", "PROVIDER", "PRICE", "SINCE", "RUNWAY", "WHERE"], lines)
@@ -605,6 +621,23 @@ pub(crate) async fn account(settings: &Settings) -> anyhow::Result<()> {
     })
 }
 
+/// Where a lease's hosts and public ports are, for people.
+pub(crate) fn places(urls: &[String], ports: &[PublicPort]) -> Vec<String> {
+    let urls = urls.iter().map(|url| tame(url));
+    let ports = ports.iter().map(|PublicPort { address, port, service }| {
+        let transport = match port.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        format!("{transport} {} → {}:{}", tame(address), tame(service), port.number)
+    });
+    urls.chain(ports).collect()
+}
+
+fn notes(status: &LeaseStatus) -> Vec<String> {
+    status.notes.iter().map(|note| tame(note)).collect()
+}
+
 /// What a deploy or an update ends with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -616,6 +649,8 @@ struct Deployed<'a> {
     rate: Rate,
     funded_until: u64,
     urls: &'a [String],
+    ports: &'a [PublicPort],
+    notes: Vec<String>,
 }
 
 /// Prints what runs now, what it costs and how long that lasts.
@@ -635,11 +670,16 @@ pub(crate) async fn deployed(
         rate: opened.rate,
         funded_until: funds.account.fundedUntil.to(),
         urls: &status.urls,
+        ports: &status.ports,
+        notes: notes(status),
     };
     show(settings.json, &value, || {
         let mut text = format!("lease {} runs at {}", opened.lease, opened.provider);
-        for url in &status.urls {
-            text.push_str(&format!("\n  {}", tame(url)));
+        for place in places(&status.urls, &status.ports) {
+            text.push_str(&format!("\n  {place}"));
+        }
+        for note in &value.notes {
+            text.push_str(&format!("\nnote: {note}"));
         }
         text.push_str(&format!("\nit costs {}", price(opened.rate, &session.token)));
         text.push_str(&format!("\nthe account holds {}", money::standing(session, &funds)));
@@ -673,6 +713,8 @@ mod tests {
             funded_until: 1_000 + 3 * 86_400 + 4 * 3_600,
             close_reason: None,
             urls: vec!["http://shop.localhost:8080".into()],
+            ports: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -697,6 +739,15 @@ mod tests {
             9      shop  closed                0xABaBaB…ABaB  0.02/h  30s ago  its payer is done with it"#]]
         .assert_eq(&ps_table(&rows, &token, 1_060, true, true));
         assert!(ps_table(&[], &token, 0, true, false).contains("--all"));
+        let port = PublicPort {
+            address: "p.example.org:20001".into(),
+            port: "53/udp".parse().unwrap(),
+            service: "dns".into(),
+        };
+        assert_eq!(
+            places(&["http://a".into()], &[port]),
+            ["http://a", "udp p.example.org:20001 → dns:53"]
+        );
         let leaving = Listed { leaves_at: Some(1_060 + 3_600), ..listed(7, LeaseState::Active) };
         let text = ps_table(&[leaving], &token, 1_060, true, false);
         assert!(text.contains("active, running, its provider leaves in 1h"), "{text}");

@@ -20,7 +20,7 @@ async fn a_pod_reaches_the_world_and_itself_and_nothing_else() -> anyhow::Result
     story(Setup { engine: true, ..Setup::default() }, async |stack| {
         let image = stack.image("fence").await?;
         let more = format!(
-            "  beside:\n    image: {}\n    command: [\"/probe\", \"serve\", \"9090\"]\n    ports: [\"9090\"]\n    \
+            "  beside:\n    image: {}\n    command: [\"/probe\", \"serve\", \"9090\"]\n    expose: [\"9090\"]\n    \
              stop_signal: SIGKILL\n    restart: unless-stopped\n    \
              deploy: {{ resources: {{ limits: {{ cpus: \"0.1\", memory: 32M }} }} }}",
             image.name

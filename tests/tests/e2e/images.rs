@@ -135,7 +135,7 @@ async fn pods_come_back_with_their_engine() -> anyhow::Result<()> {
         let image = stack.image("restarted").await?;
         // One that its policy starts again, and one that only the provider knows to have been lost.
         let more = format!(
-            "  once:\n    image: {}\n    command: [\"/probe\", \"serve\", \"9090\"]\n    ports: [\"9090\"]\n    \
+            "  once:\n    image: {}\n    command: [\"/probe\", \"serve\", \"9090\"]\n    expose: [\"9090\"]\n    \
              stop_signal: SIGKILL\n    restart: \"no\"\n    \
              deploy: {{ resources: {{ limits: {{ cpus: \"0.1\", memory: 32M }} }} }}",
             image.name

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-use super::{Proof, order::Pem};
+use super::{Want, order::Pem};
 use crate::tls::Certificate;
 
 /// What the file of a wildcard begins with in place of `*`, which no shell leaves alone. No host begins so.
@@ -46,21 +46,31 @@ impl Folder {
         blocking(move || remove(&path)).await
     }
 
-    pub(super) async fn certificate(&self, host: &str) -> io::Result<Option<Certificate>> {
-        let path = self.certificate_path(host);
+    pub(super) async fn certificate(
+        &self,
+        host: &str,
+        whose: &str,
+    ) -> io::Result<Option<Certificate>> {
+        let path = self.certificate_path(host, whose);
         blocking(move || read(&path)?.map(|pem| parse(&pem)).transpose()).await
     }
 
-    pub(super) async fn keep_certificate(&self, host: &str, pem: &Pem) -> io::Result<()> {
-        let path = self.certificate_path(host);
+    pub(super) async fn keep_certificate(
+        &self,
+        host: &str,
+        whose: &str,
+        pem: &Pem,
+    ) -> io::Result<()> {
+        let path = self.certificate_path(host, whose);
         let both = format!("{}{}", pem.key, pem.chain);
         blocking(move || write(&path, both.as_bytes())).await
     }
 
     /// Removes the certificates that have expired and are not wanted.
-    pub(super) async fn clean(&self, wanted: &BTreeMap<String, Proof>) -> io::Result<()> {
+    pub(super) async fn clean(&self, wanted: &BTreeMap<String, Want>) -> io::Result<()> {
         let folder = self.0.clone();
-        let wanted: Vec<_> = wanted.keys().map(|host| self.certificate_path(host)).collect();
+        let path = |(host, want): (&String, &Want)| self.certificate_path(host, &want.whose);
+        let wanted: Vec<_> = wanted.iter().map(path).collect();
         blocking(move || {
             for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
@@ -81,9 +91,10 @@ impl Folder {
         self.0.join("account.json")
     }
 
-    fn certificate_path(&self, host: &str) -> PathBuf {
+    /// Neither a host nor whoever has it has a `~` in the name.
+    fn certificate_path(&self, host: &str, whose: &str) -> PathBuf {
         let name = host.strip_prefix('*').map_or(host.into(), |rest| format!("{WILDCARD}{rest}"));
-        self.0.join(format!("{name}.pem"))
+        self.0.join(format!("{name}~{whose}.pem"))
     }
 }
 

@@ -1,8 +1,15 @@
 //! When the next order is due.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
+use super::{ORDERS_PER_DAY, ORDERS_PER_HOUR};
 use crate::tls::Certificate;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How orders follow each other.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +23,10 @@ pub(super) struct Pace {
     pub(super) limited: Duration,
     /// Which part of a certificate's life is to be left at its renewal. A third is what authorities advise.
     pub(super) left: f64,
+    /// How many orders there are in any hour.
+    pub(super) hourly: usize,
+    /// How many of one there are in any 24 hours.
+    pub(super) daily: usize,
 }
 
 impl Default for Pace {
@@ -25,6 +36,8 @@ impl Default for Pace {
             most: Duration::from_secs(12 * 60 * 60),
             limited: Duration::from_secs(60 * 60),
             left: 1.0 / 3.0,
+            hourly: ORDERS_PER_HOUR,
+            daily: ORDERS_PER_DAY,
         }
     }
 }
@@ -51,6 +64,44 @@ impl Pace {
     }
 }
 
+/// The orders of the last 24 hours: when, and of whom. A restart begins a new one, which nobody but the operator makes.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(VecDeque<(SystemTime, String)>);
+
+impl Ledger {
+    /// Enters an order, if it may be placed.
+    ///
+    /// # Errors
+    /// When it may be.
+    pub(super) fn order(
+        &mut self,
+        of: &str,
+        now: SystemTime,
+        pace: &Pace,
+    ) -> Result<(), SystemTime> {
+        let age = |at: &SystemTime| now.duration_since(*at).unwrap_or_default();
+        self.0.retain(|(at, _of)| age(at) < DAY);
+        let lately = || self.0.iter().filter(|(at, _of)| age(at) < HOUR);
+        let theirs = || self.0.iter().filter(|(_at, whose)| whose == of);
+        // The first of those that fill it has to be forgotten.
+        let first =
+            |count: usize,
+             most: usize,
+             mut of: Box<dyn Iterator<Item = &(SystemTime, String)> + '_>| {
+                (count >= most).then(|| of.nth(count - most)).flatten().map(|(at, _of)| *at)
+            };
+        let hour = first(lately().count(), pace.hourly, Box::new(lately())).map(|at| at + HOUR);
+        let day = first(theirs().count(), pace.daily, Box::new(theirs())).map(|at| at + DAY);
+        match hour.max(day) {
+            Some(later) => Err(later),
+            None => {
+                self.0.push_back((now, of.to_owned()));
+                Ok(())
+            }
+        }
+    }
+}
+
 fn renewal(begins: SystemTime, expires: SystemTime, left: f64, chance: f64) -> SystemTime {
     let life = expires.duration_since(begins).unwrap_or_default();
     // A twentieth of its life to either side.
@@ -64,7 +115,6 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
     fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
@@ -74,6 +124,31 @@ mod tests {
             let after = renewal.duration_since(UNIX_EPOCH).unwrap();
             assert!(after.abs_diff(DAY.mul_f64(days)) < MINUTE, "{chance}: {after:?}");
         }
+    }
+
+    #[test]
+    fn orders_are_bounded_for_each_and_for_all() {
+        let pace = Pace { hourly: 4, daily: 2, ..Pace::default() };
+        let mut ledger = Ledger::default();
+        let mut check = |minute: u32, of: &str, wanted: Result<(), u32>| {
+            let at = |minute: u32| UNIX_EPOCH + minute * MINUTE;
+            assert_eq!(ledger.order(of, at(minute), &pace), wanted.map_err(at), "{minute} {of}");
+        };
+        check(0, "a", Ok(()));
+        check(1, "a", Ok(()));
+        check(2, "a", Err(24 * 60));
+        check(3, "b", Ok(()));
+        check(4, "c", Ok(()));
+        // All together have had their four.
+        check(5, "d", Err(60));
+        check(59, "d", Err(60));
+        check(60, "d", Ok(()));
+        check(60, "a", Err(24 * 60));
+        check(60, "e", Err(61));
+        check(24 * 60, "a", Ok(()));
+        check(24 * 60, "a", Err(24 * 60 + 1));
+        check(24 * 60 + 1, "a", Ok(()));
+        check(24 * 60 + 2, "a", Err(48 * 60));
     }
 
     #[test]

@@ -30,6 +30,8 @@ const QUICK: Pace = Pace {
     most: Duration::from_secs(1),
     limited: Duration::from_secs(1),
     left: 1.0 / 3.0,
+    hourly: usize::MAX,
+    daily: usize::MAX,
 };
 
 /// An authority, name servers for which each name is this machine, and an ingress at which both of them look.
@@ -224,8 +226,9 @@ impl TxtRecords for Records {
     }
 }
 
-fn hosts(hosts: &[(&str, Proof)]) -> BTreeMap<String, Proof> {
-    hosts.iter().map(|(host, proof)| ((*host).to_owned(), *proof)).collect()
+fn hosts(hosts: &[(&str, Proof)]) -> BTreeMap<String, Want> {
+    let want = |proof: &Proof| Want { proof: *proof, of: "me".to_owned(), whose: "me".to_owned() };
+    hosts.iter().map(|(host, proof)| ((*host).to_owned(), want(proof))).collect()
 }
 
 /// How it stands with a host, once it is as it should be.
@@ -274,8 +277,8 @@ async fn hosts_are_proved_over_http_and_by_dns() {
     for (name, mode) in [
         ("", 0o40_700),
         ("account.json", 0o100_600),
-        ("a.example.pem", 0o100_600),
-        ("_wildcard.c.example.pem", 0o100_600),
+        ("a.example~me.pem", 0o100_600),
+        ("_wildcard.c.example~me.pem", 0o100_600),
     ] {
         let kept = fs::metadata(stage.kept(name)).unwrap();
         assert_eq!(kept.permissions().mode(), mode, "{name}");
@@ -298,7 +301,7 @@ async fn certificates_are_kept_for_those_who_come_back() {
     };
     timeout(PATIENCE, gone).await.unwrap();
     assert!(acme.statuses().is_empty());
-    let kept = fs::read(stage.kept("a.example.pem")).unwrap();
+    let kept = fs::read(stage.kept("a.example~me.pem")).unwrap();
 
     // Also without the authority, and after a restart.
     stage.pebble.kill().await.unwrap();
@@ -309,7 +312,17 @@ async fn certificates_are_kept_for_those_who_come_back() {
     again.want(wanted);
     assert_eq!(until(&again, "a.example", |status| !status.ordering).await.expires, expires);
     assert!(stage.certificates.get("a.example").is_some());
-    assert_eq!(fs::read(stage.kept("a.example.pem")).unwrap(), kept);
+    assert_eq!(fs::read(stage.kept("a.example~me.pem")).unwrap(), kept);
+
+    // Whoever has the host next has it proved anew.
+    let mut theirs = hosts(&[("a.example", Proof::Http01)]);
+    for want in theirs.values_mut() {
+        want.whose = "you".to_owned();
+    }
+    again.want(theirs);
+    let status = until(&again, "a.example", |status| status.failures > 0).await;
+    assert_eq!(status.expires, None);
+    assert!(stage.certificates.get("a.example").is_none());
     stage.ended().await;
 }
 
@@ -320,11 +333,11 @@ async fn certificates_are_renewed_and_accounts_too_when_they_are_gone() {
     let renewed = stage.run(Pace { left: 1.5, ..QUICK });
     renewed.want(hosts(&[("a.example", Proof::Http01)]));
     until(&renewed, "a.example", |status| status.expires.is_some()).await;
-    let (account, first) = (stage.account(), fs::read(stage.kept("a.example.pem")).unwrap());
+    let (account, first) = (stage.account(), fs::read(stage.kept("a.example~me.pem")).unwrap());
     let changed = async |stage: &Stage, before: &[u8]| {
         let wait = async {
             loop {
-                let kept = fs::read(stage.kept("a.example.pem")).unwrap();
+                let kept = fs::read(stage.kept("a.example~me.pem")).unwrap();
                 if kept != before {
                     return kept;
                 }
@@ -386,5 +399,25 @@ async fn what_fails_is_told_and_tried_again() {
     assert!(error.starts_with("the account with the certificate authority"), "{error}");
     stage.restart_pebble().await;
     until(&acme, "b.example", |status| status.expires.is_some()).await;
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn what_is_due_beyond_the_bounds_waits() {
+    let mut stage = Stage::new().await;
+    let acme = stage.run(Pace { daily: 1, ..QUICK });
+    acme.want(hosts(&[("a.example", Proof::Http01), ("b.example", Proof::Http01)]));
+    until(&acme, "a.example", |status| status.expires.is_some()).await;
+    let status = until(&acme, "b.example", |status| status.error.is_some()).await;
+    let error = "as many certificates were ordered lately as are allowed";
+    assert_eq!((status.expires, status.error.as_deref()), (None, Some(error)));
+    let rest = status.next.unwrap().duration_since(SystemTime::now()).unwrap();
+    assert!(rest > Duration::from_secs(23 * 60 * 60), "{rest:?}");
+    // Another has orders of its own.
+    let mut wanted = hosts(&[("a.example", Proof::Http01)]);
+    let (of, whose) = ("you".to_owned(), "you".to_owned());
+    wanted.insert("c.example".to_owned(), Want { proof: Proof::Http01, of, whose });
+    acme.want(wanted);
+    until(&acme, "c.example", |status| status.expires.is_some()).await;
     stage.ended().await;
 }

@@ -52,11 +52,12 @@ pub async fn tcp(
         };
         // None: it is closed at once, and has not been counted.
         let Some(addr) = target.get() else { continue };
+        let Some(shared) = target.place() else { continue };
         let call = Arc::new(Call { flight: target.counters.begin(), moved: Activity::new() });
         let peer = peer.ip().to_canonical();
         tasks.spawn(async move {
             pass(stream, peer, addr, call, limits.idle).await;
-            drop(place);
+            drop((place, shared));
         });
     };
     drop(door);

@@ -381,3 +381,41 @@ async fn a_port_is_free_after_the_stop() {
     UdpSocket::bind(stage.addr).await.unwrap();
     stage.until(|stats| stats.open == 0).await;
 }
+
+#[tokio::test]
+async fn ports_share_their_places() {
+    let places = Places::new(2);
+    let mut first = Stage::tcp(TcpLimits::default(), Target::within(&places)).await;
+    let mut second = Stage::udp(UdpLimits::default(), Target::within(&places)).await;
+    let (stream, datagrams) = (first.echo("hello").await, second.answerer("heard ").await);
+    first.target.set(Some(stream));
+    second.target.set(Some(datagrams.0));
+    let mut one = TcpStream::connect(first.addr).await.unwrap();
+    hear(&mut one, "hello").await;
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    udp.connect(second.addr).await.unwrap();
+    let mut answer = [0; 64];
+    udp.send(b"you").await.unwrap();
+    let len = timeout(PATIENCE, udp.recv(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer[..len], b"heard you");
+
+    // There is no third, for either.
+    let mut more = TcpStream::connect(first.addr).await.unwrap();
+    assert!(ended(&mut more).await);
+    assert_eq!((first.target.stats().opened, second.target.stats().opened), (1, 1));
+    drop(one);
+    first.until(|stats| stats.open == 0).await;
+    let again = async {
+        loop {
+            let mut again = TcpStream::connect(first.addr).await.unwrap();
+            let mut heard = [0; 5];
+            // The place may come back a moment after the count.
+            if again.read_exact(&mut heard).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, again).await.unwrap();
+    first.stopped().await;
+    second.stopped().await;
+}

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::{
     net::UdpSocket,
+    sync::OwnedSemaphorePermit,
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -103,6 +104,7 @@ struct Session {
     flight: InFlight,
     moved: Activity,
     answered: AtomicBool,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Sessions {
@@ -146,7 +148,8 @@ impl Sessions {
         if let Some(before) = self.table.remove(&sender) {
             before.task.abort();
         }
-        if self.table.len() >= self.limits.sessions {
+        let place = self.target.place();
+        if self.table.len() >= self.limits.sessions || place.is_none() {
             if !self.full {
                 self.full = true;
                 tracing::warn!(sessions = self.table.len(), "datagrams of new senders are dropped");
@@ -167,6 +170,7 @@ impl Sessions {
             flight: self.target.counters.begin(),
             moved: Activity::new(),
             answered: AtomicBool::new(false),
+            _place: place.flatten(),
         });
         let number = self.next;
         self.next += 1;

@@ -245,14 +245,18 @@ fn expose(key: &str, at: &At<'_>, service: &mut Service, draft: &mut Draft) {
         .filter_map(At::text)
         .collect();
     match (global, hosts.as_slice()) {
-        (true, _) if udp => at.fail("only TCP comes in from outside"),
-        (true, []) => at.note(&format!(
-            "it is open to the world and has no host; write x-roadstead.ingress: {{ HOST: \"{}:{port}\" }}",
-            label(key)
-        )),
+        (true, hosts) if udp || hosts.is_empty() => {
+            service.public_port(port, udp);
+            at.note(&format!(
+                "the provider chooses the number of a public port; where it speaks HTTP, write x-roadstead.ingress: {{ HOST: \"{}:{port}\" }}",
+                label(key)
+            ));
+        }
         (true, hosts) => {
             let target = format!("{}:{port}", label(key));
-            draft.ingress.extend(hosts.iter().map(|host| (host.to_ascii_lowercase(), target.clone())));
+            draft
+                .ingress
+                .extend(hosts.iter().map(|host| (host.to_ascii_lowercase(), target.clone())));
         }
         (false, _) => {
             if let Some((_, at)) = outside.filter(|(number, _)| *number != port) {

@@ -11,7 +11,7 @@ use super::{Draft, at, label};
 use crate::pod::tree::{At, Fields, Log};
 
 const NO_COUNTERPART: &str = "a pod has nothing like it";
-const NETWORK: &str = "nothing comes in by a host's ports; name a host under x-roadstead.ingress";
+const NETWORK: &str = "addresses and numbers of public ports are the provider's to choose; name a host under x-roadstead.ingress, or list the port under ports";
 
 /// What is seen on objects that a cluster gave out, and says nothing about what they are.
 const CLUSTER: [&str; 11] = [
@@ -223,9 +223,11 @@ impl Cluster<'_> {
             "publishNotReadyAddresses",
             "sessionAffinity",
         ]);
+        let mut public = false;
         if let Some(at) = spec.get("type") {
             match at.text().as_deref() {
                 Some("ClusterIP") | None => (),
+                Some("LoadBalancer" | "NodePort") => public = true,
                 Some("ExternalName") => {
                     at.fail("names outside of the pod are DNS's own; use the name itself")
                 }
@@ -256,7 +258,7 @@ impl Cluster<'_> {
         let Some(workload) = found else { return targets };
         let mut named = BTreeSet::new();
         for at in ports {
-            self.port(&at, workload, &mut targets, &mut named, draft);
+            self.port(&at, workload, public, &mut targets, &mut named, draft);
         }
         if named.is_empty() {
             named.extend(workload.services.first().map(|(service, _)| service.clone()));
@@ -285,6 +287,7 @@ impl Cluster<'_> {
         &self,
         at: &At<'_>,
         workload: &Workload,
+        public: bool,
         targets: &mut Targets,
         named: &mut BTreeSet<String>,
         draft: &mut Draft,
@@ -311,9 +314,12 @@ impl Cluster<'_> {
             return number_at.fail(format!("no container has a port {wanted}"));
         };
         if let Some(draft) = draft.services.get_mut(&service) {
-            draft.port(port, udp);
+            match public {
+                true => draft.public_port(port, udp),
+                false => draft.port(port, udp),
+            }
         }
-        if port != number {
+        if port != number && !public {
             number_at.fail(format!("ports are not translated; reach it at {service}:{port}"));
         }
         named.insert(service.clone());

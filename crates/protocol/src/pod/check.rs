@@ -38,6 +38,13 @@ impl Parts {
         for (name, service) in &self.services {
             self.service_faults(name, service, broken, &mut faults);
         }
+        let public = self.services.values().map(|service| service.public.len()).sum::<usize>();
+        if public > limits::PUBLIC_PORTS {
+            faults.add("services", format!(
+                "{public} ports are public; the limit is {}: list under expose what only the pod's own services reach",
+                limits::PUBLIC_PORTS
+            ));
+        }
         let circle = self.circle();
         if let Some(first) = circle.first() {
             let names: Vec<_> = circle.iter().map(|name| name.as_str()).collect();
@@ -50,6 +57,11 @@ impl Parts {
             if !broken.contains(target.service.as_str()) {
                 self.target_faults(host, target, &mut faults);
             }
+        }
+        for host in self.tls.keys().filter(|host| !self.ingress.contains_key(*host)) {
+            let path = tree::key("x-roadstead.tls", host.as_str());
+            let hint = "say under x-roadstead.ingress where it leads";
+            faults.unknown(&path, "host", host.as_str(), self.ingress.keys(), hint);
         }
         let length = self.canonical().len();
         if length > limits::CANONICAL {
@@ -144,6 +156,15 @@ impl Parts {
         }
         service.limits.faults(&at("deploy.resources.limits"), faults);
         faults.at_most(&at("ports"), service.ports.len(), limits::PORTS);
+        if let Some(port) = service.public.difference(&service.ports).next() {
+            faults.add(&at("ports"), format!("{port} is public, and not listed"));
+        }
+        if !service.public.is_empty() && service.networks.as_ref().is_some_and(BTreeMap::is_empty) {
+            faults.add(
+                &at("ports"),
+                format!("service {name} is on no network; remove its network_mode, or its ports"),
+            );
+        }
         if let Restart::OnFailure { max: Some(max) } = service.restart {
             faults.within(&at("restart"), max, &limits::RESTARTS);
         }

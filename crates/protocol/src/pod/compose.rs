@@ -23,7 +23,9 @@ use self::{
 };
 use super::{
     AbsPath, Digest, Errors, Fault, ImageName, ImageRef, Invalid, Label, Name, Network, Parts, Pod,
-    Repository, Volume, limits,
+    Port, Repository, Transport, Volume,
+    check::unknown,
+    limits,
     names::show,
     service::default_network,
     text,
@@ -334,7 +336,7 @@ impl Reader<'_> {
             }
         }
         if let Some(at) = fields.get("x-roadstead") {
-            (parsed.wishes, parsed.draft.ingress) = self.block(&at);
+            parsed.wishes = self.block(&at, &mut parsed.draft);
         }
         fields.finish(TOP_REFUSED);
         self.join(&mut parsed, declared);
@@ -344,10 +346,27 @@ impl Reader<'_> {
     /// Puts what is declared to its uses, and checks the whole.
     fn join(&self, parsed: &mut Parsed, declared: Declared) {
         self.without_disabled(&mut parsed.draft, &declared.disabled);
+        // What a host leads to is reached by that alone.
+        for target in parsed.draft.ingress.values() {
+            if let Some(service) = parsed.draft.services.get_mut(&target.service) {
+                let port = Port { number: target.port, transport: Transport::Tcp };
+                service.public.remove(&port);
+            }
+        }
         let services = || parsed.draft.services.values();
+        for (host, tls) in &parsed.draft.tls {
+            let known = |name: &&Name| declared.secrets.contains_key(*name);
+            for name in tls.secrets().into_iter().flatten().filter(|name| !known(name)) {
+                let hint = "declare it under secrets, with file or environment";
+                let what = unknown("secret", name.as_str(), declared.secrets.keys(), hint);
+                self.log.fail(&super::tree::key("x-roadstead.tls", host.as_str()), what);
+            }
+        }
         let secrets: BTreeSet<Name> = services()
             .flat_map(|service| service.secrets.values())
-            .map(|f| f.source.clone())
+            .map(|f| &f.source)
+            .chain(super::certificate_secrets(&parsed.draft.tls))
+            .cloned()
             .collect();
         let configs: BTreeSet<Name> = services()
             .flat_map(|service| service.configs.values())

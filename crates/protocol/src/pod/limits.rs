@@ -42,6 +42,8 @@ pub const VARIABLES: usize = 512;
 pub const LABELS: usize = 64;
 /// Ports of a service.
 pub const PORTS: usize = 64;
+/// Public ports of a pod: each takes one of the provider's.
+pub const PUBLIC_PORTS: usize = 16;
 /// Further hosts of a service, and addresses of each.
 pub const EXTRA_HOSTS: usize = 64;
 /// Further groups of a service.

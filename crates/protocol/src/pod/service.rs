@@ -68,6 +68,9 @@ pub struct Service {
     /// Where it listens.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ports: BTreeSet<Port>,
+    /// Those of `ports` that the world reaches at a number that the provider chooses.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub public: BTreeSet<Port>,
     /// Whether its root file system cannot be written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub read_only: bool,

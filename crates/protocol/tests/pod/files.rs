@@ -106,7 +106,7 @@ volumes: { data: { x-size: 1M }, other: { x-size: 1M }, new: { x-size: 1M } }";
     ];
     expect![[r#"
         db: {"stop_signal":"SIGINT"}
-        web: {"command":["serve"],"depends_on":{"db":"service_healthy"},"environment":{"A":"base","B":"web","C":"deep","FROM_BASE":"1","FROM_WEB":"1"},"healthcheck":{"retries":3,"test":{"exec":["web"]}},"labels":{"one":"base","two":"web"},"networks":{"back":{"aliases":["w"]},"default":{}},"ports":["1/tcp","2/tcp","80/tcp","81/tcp"],"tmpfs":{"/deep":{"mode":1023,"size":1048576},"/tmp":{"mode":1023,"size":67108864}},"ulimits":{"core":{"hard":0,"soft":0},"nofile":{"hard":6,"soft":5}},"user":"deep","volumes":{"/data":{"source":"new"},"/other":{"source":"other"}}}
+        web: {"command":["serve"],"depends_on":{"db":"service_healthy"},"environment":{"A":"base","B":"web","C":"deep","FROM_BASE":"1","FROM_WEB":"1"},"healthcheck":{"retries":3,"test":{"exec":["web"]}},"labels":{"one":"base","two":"web"},"networks":{"back":{"aliases":["w"]},"default":{}},"ports":["1/tcp","2/tcp","80/tcp","81/tcp"],"public":["80/tcp","81/tcp"],"tmpfs":{"/deep":{"mode":1023,"size":1048576},"/tmp":{"mode":1023,"size":67108864}},"ulimits":{"core":{"hard":0,"soft":0},"nofile":{"hard":6,"soft":5}},"user":"deep","volumes":{"/data":{"source":"new"},"/other":{"source":"other"}}}
         web-less: {"stop_signal":"SIGINT"}
         {"networks":{"back":{}},"volumes":{"new":{"size":1048576},"other":{"size":1048576}}}"#]].assert_eq(&read(&folder(&files)));
 }

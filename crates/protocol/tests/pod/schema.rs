@@ -8,6 +8,8 @@ use serde_json::Value;
 const BEYOND_A_SCHEMA: &[&str] = &[
     "service web does not list port",
     "there is no service",
+    "there is no secret",
+    "there is no host",
     "fails its checksum",
     "write more than grace",
     "longer than 194 days",
@@ -26,6 +28,7 @@ fn what_the_reader_takes_the_schema_takes() {
     let files = [
         crate::GUESTBOOK,
         crate::EVERYTHING,
+        crate::MORE,
         include_str!("../../../../examples/guestbook/compose.yaml"),
         &crate::block("{}"),
         &crate::block("{ ingress: , price: { max: }, providers: { region: [], address: }, sla: }"),

@@ -1,15 +1,16 @@
 //! provider.toml.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use ::provider::config::{Config, Keep, Limits, NetworkRange, Terms};
+use ::provider::config::{Acme, AcmeDns, Config, Keep, Limits, NetworkRange, Ports, Terms, Tls};
 use anyhow::{Context as _, ensure};
 use protocol::{
     amount::{Amount, Rate, Token},
+    pod::Host,
     resources::{Bytes, Cpu, PriceList, Resources},
 };
 use serde::Deserialize;
@@ -28,6 +29,8 @@ struct File {
     listen: Listen,
     capacity: Capacity,
     prices: Prices,
+    tls: Option<TlsTable>,
+    ports: Option<PortsTable>,
     #[serde(default)]
     terms: TermsTable,
     #[serde(default)]
@@ -51,6 +54,38 @@ struct Listen {
 
 fn admin() -> String {
     "127.0.0.1:9640".into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    listen: SocketAddr,
+    port: Option<u16>,
+    acme: Option<AcmeTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcmeTable {
+    directory: String,
+    #[serde(default)]
+    contact: Vec<String>,
+    root: Option<PathBuf>,
+    dns_zone: Option<String>,
+    dns_program: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortsTable {
+    range: String,
+    #[serde(default = "everywhere")]
+    listen: IpAddr,
+    address: Option<String>,
+}
+
+fn everywhere() -> IpAddr {
+    Ipv4Addr::UNSPECIFIED.into()
 }
 
 #[derive(Debug, Deserialize)]
@@ -214,14 +249,25 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         file.chain.collect_every_s > 0,
         "chain.collect_every_s: 0 is no time between two looks"
     );
+    let admin = admin_address(&file.listen.admin)?;
+    let listens = [
+        ("listen.api", Some(file.listen.api)),
+        ("listen.ingress", Some(file.listen.ingress)),
+        ("listen.admin", admin),
+        ("tls.listen", file.tls.as_ref().map(|tls| tls.listen)),
+    ];
+    let public = file.ports.as_ref().map(|table| ports(table, &file.endpoint, &listens));
+    let public = public.transpose()?;
     Ok(Config {
         data: file.data,
         run: file.run,
         api: file.listen.api,
         endpoint: file.endpoint,
         ingress: file.listen.ingress,
-        admin: admin_address(&file.listen.admin)?,
+        admin,
         ingress_url: file.ingress_url,
+        tls: file.tls.map(tls).transpose()?,
+        ports: public,
         region: file.region,
         prices,
         capacity,
@@ -305,6 +351,72 @@ fn limits(table: &LimitsTable) -> anyhow::Result<Limits> {
     })
 }
 
+fn tls(table: TlsTable) -> anyhow::Result<Tls> {
+    let port = table.port.unwrap_or(table.listen.port());
+    Ok(Tls { listen: table.listen, port, acme: table.acme.map(acme).transpose()? })
+}
+
+fn acme(table: AcmeTable) -> anyhow::Result<Acme> {
+    let AcmeTable { directory, contact, root, dns_zone, dns_program } = table;
+    ensure!(
+        directory.starts_with("https://"),
+        "tls.acme.directory: {directory:?} is not an HTTPS address such as https://acme-v02.api.letsencrypt.org/directory"
+    );
+    for contact in &contact {
+        ensure!(
+            contact.starts_with("mailto:"),
+            "tls.acme.contact: {contact:?} is no address such as mailto:me@example.org"
+        );
+    }
+    let dns = match (dns_zone, dns_program) {
+        (None, None) => None,
+        (Some(zone), Some(program)) => {
+            let zone = zone.trim_end_matches('.').to_ascii_lowercase();
+            zone.parse::<Host>().map_err(|err| anyhow::anyhow!("tls.acme.dns_zone: {err}"))?;
+            Some(AcmeDns { zone, program })
+        }
+        (Some(_), None) => {
+            anyhow::bail!("tls.acme.dns_program is missing; it sets records in dns_zone")
+        }
+        (None, Some(_)) => {
+            anyhow::bail!("tls.acme.dns_zone is missing; dns_program sets records in it")
+        }
+    };
+    Ok(Acme { directory, contact, root, dns })
+}
+
+fn ports(
+    table: &PortsTable,
+    endpoint: &str,
+    listens: &[(&str, Option<SocketAddr>)],
+) -> anyhow::Result<Ports> {
+    let text = &table.range;
+    let range = text.split_once('-').and_then(|(first, last)| {
+        let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first > 0 && first <= last).then_some(first..=last)
+    });
+    let range = range.with_context(|| {
+        format!("ports.range: {text:?} is no range of ports such as 20000-20999")
+    })?;
+    for (key, address) in listens {
+        if let Some(address) = address.filter(|address| range.contains(&address.port())) {
+            anyhow::bail!(
+                "ports.range: {} is the port of {key}; choose a range without it",
+                address.port()
+            );
+        }
+    }
+    let host = || {
+        let url = reqwest::Url::parse(endpoint).ok()?;
+        Some(url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned())
+    };
+    let address = match &table.address {
+        Some(address) => address.clone(),
+        None => host().context("ports.address is missing, and endpoint names no host")?,
+    };
+    Ok(Ports { range, listen: table.listen, address })
+}
+
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
     let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
     match base.map(|base| base.octets()) {
@@ -338,6 +450,23 @@ mod tests {
     }
 
     #[test]
+    fn https_is_where_it_is_said_to_be() {
+        let acme = "[tls.acme]\ndirectory = \"https://ca/dir\"\ncontact = [\"mailto:a@b\"]\n";
+        let dns = "dns_zone = \"Acme.example.org.\"\ndns_program = \"/bin/set\"\n";
+        let with = |tls: &str| {
+            let text = super::super::EXAMPLE.replacen("[ports]", &format!("{tls}[ports]"), 1);
+            parse(&text, &token()).unwrap().tls.unwrap()
+        };
+        let tls = with("[tls]\nlisten = \"0.0.0.0:8444\"\n");
+        assert_eq!((tls.url("a.example"), tls.acme), ("https://a.example:8444".into(), None));
+        let all = with(&format!("[tls]\nlisten = \"0.0.0.0:8444\"\nport = 443\n{acme}{dns}"));
+        assert_eq!(all.url("a.example"), "https://a.example");
+        let acme = all.acme.unwrap();
+        assert_eq!(acme.contact, ["mailto:a@b"]);
+        assert_eq!(acme.dns.unwrap().zone, "acme.example.org");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |from: &str, to: &str, wanted: &[&str]| {
             let text = super::super::EXAMPLE.replacen(from, to, 1);
@@ -359,5 +488,18 @@ mod tests {
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);
         check("poll_ms = 1000", "poll_ms = 0", &["chain.poll_ms"]);
+        let tls = |text: &str| format!("[tls]\nlisten = \"0.0.0.0:443\"\n{text}\n[ports]");
+        check("[ports]", &tls("[tls.acme]\ndirectory = \"http://a\""), &["tls.acme.directory"]);
+        let acme = "[tls.acme]\ndirectory = \"https://a\"\n";
+        check("[ports]", &tls(&format!("{acme}contact = [\"me@a\"]")), &["contact", "mailto:"]);
+        check("[ports]", &tls(&format!("{acme}dns_zone = \"a.b\"")), &["dns_program is missing"]);
+        check("[ports]", &tls(&format!("{acme}dns_program = \"/x\"")), &["dns_zone is missing"]);
+        check(
+            "[ports]",
+            &tls(&format!("{acme}dns_zone = \"a b\"\ndns_program = \"/x\"")),
+            &["tls.acme.dns_zone", "a b"],
+        );
+        check("20000-20999", "20999-20000", &["ports.range", "20999-20000"]);
+        check("20000-20999", "8000-9000", &["ports.range", "8443", "listen.api"]);
     }
 }

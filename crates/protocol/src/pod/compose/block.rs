@@ -1,23 +1,26 @@
 //! The block of our own: `x-roadstead`.
 
-use std::collections::BTreeMap;
-
 use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
 use crate::pod::{
-    Host, Http, Target,
+    Host, Http, Parts, Target, Tls,
     names::{address, port_number, show},
     tree::At,
 };
 
 impl Reader<'_> {
-    pub(super) fn block(&self, at: &At<'_>) -> (Wishes, BTreeMap<Host, Target>) {
+    /// Puts into `draft` what is part of the pod, and returns the rest.
+    pub(super) fn block(&self, at: &At<'_>, draft: &mut Parts) -> Wishes {
         let mut wishes = Wishes::default();
-        let mut ingress = BTreeMap::new();
-        let Some(fields) = at.fields() else { return (wishes, ingress) };
+        let Some(fields) = at.fields() else { return wishes };
         for (host, at) in fields.get("ingress").map(|at| at.entries()).unwrap_or_default() {
             let host = at.check(host.parse::<Host>());
             let target = self.target(&at);
-            ingress.extend(host.zip(target));
+            draft.ingress.extend(host.zip(target));
+        }
+        for (host, at) in fields.get("tls").map(|at| at.entries()).unwrap_or_default() {
+            let host = at.check(host.parse::<Host>());
+            let tls = self.tls(&at);
+            draft.tls.extend(host.zip(tls));
         }
         if let Some(price) = fields.get("price").and_then(|at| at.fields()) {
             wishes.max_price = price.get("max").and_then(|at| at.parse());
@@ -30,7 +33,28 @@ impl Reader<'_> {
             wishes.sla = self.sla(&at);
         }
         fields.finish_ours(&[("scale", AUTOSCALING)]);
-        (wishes, ingress)
+        wishes
+    }
+
+    fn tls(&self, at: &At<'_>) -> Option<Tls> {
+        if at.value.is_object() {
+            let fields = at.fields()?;
+            let hint = "name the secret that it is in";
+            let secret = |name| fields.require(name, hint).and_then(|at| at.parse());
+            let (certificate, key) = (secret("certificate"), secret("key"));
+            fields.finish_ours(&[]);
+            return Some(Tls::Own { certificate: certificate?, key: key? });
+        }
+        match at.text()?.as_str() {
+            "dns" => Some(Tls::Dns),
+            other => {
+                at.fail(format!(
+                    "{} is no source of a certificate; write dns, or certificate and key, or remove it",
+                    show(other)
+                ));
+                None
+            }
+        }
     }
 
     fn target(&self, at: &At<'_>) -> Option<Target> {

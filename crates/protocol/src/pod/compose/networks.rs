@@ -1,15 +1,16 @@
 //! Whom a service reaches, and who reaches it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     Reader,
-    refused::{
-        ATTACHMENT_REFUSED, HOST_PORTS, NETWORK_MODE, NETWORK_REFUSED, PORT_REFUSED, UDP_INGRESS,
-    },
+    refused::{ATTACHMENT_REFUSED, NETWORK_MODE, NETWORK_REFUSED, PORT_REFUSED},
 };
 use crate::pod::{
-    Attachment, HostName, Name, Network, Port, Transport,
+    Attachment, HostName, Invalid, Name, Network, Port, Transport,
     check::unknown,
     limits,
     names::{port_number, show},
@@ -101,49 +102,115 @@ impl Reader<'_> {
         all
     }
 
-    pub(super) fn ports(&self, fields: &Fields<'_>) -> BTreeSet<Port> {
-        let mut ports = BTreeSet::new();
+    pub(super) fn ports(&self, fields: &Fields<'_>) -> Ports {
+        let mut ports = Ports::default();
         for at in fields.get("ports").map(|at| at.items()).unwrap_or_default() {
             if !at.value.is_object() {
-                self.port_range(&at, true, &mut ports);
+                self.published(&at, &mut ports);
                 continue;
             }
             let Some(fields) = at.fields() else { continue };
-            if let Some(at) = fields.require("target", "write target: 8080") {
-                self.port_range(&at, true, &mut ports);
+            let target = fields.require("target", "write target: 8080");
+            let target = target.and_then(|at| Some((at.scalar()?, at)));
+            let transport = fields.get("protocol").map_or(Some(Transport::Tcp), |at| {
+                let text = at.text()?;
+                at.check(transport(&text))
+            });
+            let bound =
+                fields.get("host_ip").map(|at| at.text().and_then(|ip| at.check(address(&ip))));
+            if let Some(at) = fields.get("published")
+                && let Some(text) = at.scalar()
+            {
+                at.check(wished(&text));
             }
-            fields.only("protocol", &["tcp"], UDP_INGRESS);
+            if let Some(at) = fields.get("mode")
+                && at.text().is_some_and(|mode| mode != "host" && mode != "ingress")
+            {
+                at.fail("this mode is unknown; write ingress or host, which are the same here");
+            }
             fields.finish(PORT_REFUSED);
+            let Some((transport, (numbers, at))) = transport.zip(target) else { continue };
+            let Some(found) = at.check(port_range(&numbers, transport)) else { continue };
+            ports.add(found, bound.flatten().is_none_or(|ip| !ip.is_loopback()));
         }
         for at in fields.get("expose").map(|at| at.items()).unwrap_or_default() {
-            self.port_range(&at, false, &mut ports);
+            let Some(text) = at.scalar() else { continue };
+            let found =
+                split(&text).and_then(|(numbers, transport)| port_range(numbers, transport));
+            ports.all.extend(at.check(found).unwrap_or_default());
         }
         ports
     }
 
-    fn port_range(&self, at: &At<'_>, published: bool, ports: &mut BTreeSet<Port>) {
+    /// An entry in the short form: `[[IP:]NUMBER:]CONTAINER[/TRANSPORT]`, where each number may be a range.
+    fn published(&self, at: &At<'_>, ports: &mut Ports) {
         let Some(text) = at.scalar() else { return };
-        if text.contains(':') {
-            return at.fail(HOST_PORTS);
-        }
-        let (numbers, transport) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let transport = match transport {
-            "tcp" => Transport::Tcp,
-            "udp" if published => return at.fail(UDP_INGRESS),
-            "udp" => Transport::Udp,
-            other => return at.fail(format!("{} is not a transport; write tcp", show(other))),
+        let Some((numbers, transport)) = at.check(split(&text)) else { return };
+        let (host, inside) = numbers.rsplit_once(':').unwrap_or(("", numbers));
+        let (ip, number) = host.rsplit_once(':').unwrap_or(("", host));
+        let bound = match ip {
+            "" => Some(None),
+            ip => at.check(address(ip)).map(Some),
         };
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let range = port_number(first).and_then(|first| Ok((first, port_number(last)?)));
-        let Some((first, last)) = at.check(range) else { return };
-        if last < first || usize::from(last.get() - first.get()) >= limits::PORTS {
-            return at.fail(format!(
-                "{} is no range of at most {} ports",
-                show(numbers),
-                limits::PORTS
-            ));
+        let wish = at.check(wished(number));
+        let found = at.check(port_range(inside, transport));
+        if let (Some(bound), Some(()), Some(found)) = (bound, wish, found) {
+            ports.add(found, bound.is_none_or(|ip| !ip.is_loopback()));
         }
-        let numbers = (first.get()..=last.get()).filter_map(std::num::NonZeroU16::new);
-        ports.extend(numbers.map(|number| Port { number, transport }));
     }
+}
+
+/// Where a service listens, and what of that is published.
+#[derive(Default)]
+pub(super) struct Ports {
+    pub(super) all: BTreeSet<Port>,
+    pub(super) public: BTreeSet<Port>,
+}
+
+impl Ports {
+    fn add(&mut self, ports: BTreeSet<Port>, public: bool) {
+        if public {
+            self.public.extend(&ports);
+        }
+        self.all.extend(ports);
+    }
+}
+
+fn split(text: &str) -> Result<(&str, Transport), Invalid> {
+    let (numbers, name) = text.split_once('/').unwrap_or((text, "tcp"));
+    Ok((numbers, transport(name)?))
+}
+
+fn transport(text: &str) -> Result<Transport, Invalid> {
+    match text {
+        "tcp" => Ok(Transport::Tcp),
+        "udp" => Ok(Transport::Udp),
+        other => Err(Invalid(format!("{} is not a transport; write tcp or udp", show(other)))),
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, Invalid> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_err(|_err| Invalid(format!("{} is not an IP address", show(bare))))
+}
+
+/// Looks at the number at which a port would be published on a machine of one's own. Here the provider chooses it.
+fn wished(text: &str) -> Result<(), Invalid> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    // Both stand for any.
+    if text.is_empty() || text == "0" {
+        return Ok(());
+    }
+    port_number(first).and_then(|_| port_number(last)).map(drop)
+}
+
+fn port_range(numbers: &str, transport: Transport) -> Result<BTreeSet<Port>, Invalid> {
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let (first, last) = (port_number(first)?, port_number(last)?);
+    if last < first || usize::from(last.get() - first.get()) >= limits::PORTS {
+        let (numbers, most) = (show(numbers), limits::PORTS);
+        return Err(Invalid(format!("{numbers} is no range of at most {most} ports")));
+    }
+    let numbers = (first.get()..=last.get()).filter_map(std::num::NonZeroU16::new);
+    Ok(numbers.map(|number| Port { number, transport }).collect())
 }

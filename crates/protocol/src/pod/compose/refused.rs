@@ -110,20 +110,13 @@ pub(super) const SECRET_REFUSED: &[(&str, &str)] = &[
 ];
 
 pub(super) const PORT_REFUSED: &[(&str, &str)] = &[
-    ("app_protocol", "ingress speaks HTTP; remove this"),
-    ("host_ip", HOST_PORTS),
-    ("mode", HOST_PORTS),
+    ("app_protocol", "what a port speaks is its clients' to know; remove this"),
     ("name", "ports are known by their number; remove this"),
-    ("published", HOST_PORTS),
 ];
 
-pub(super) const HOST_PORTS: &str =
-    "hosts' ports are not yours; use x-roadstead.ingress and list the container's port alone";
 pub(super) const HOST_PATHS: &str =
     "the host's files are not yours; use a named volume, a secret, or put the file into the image";
 
-pub(super) const UDP_INGRESS: &str =
-    "only TCP comes in from outside; list UDP between services under expose";
 pub(super) const NETWORK_MODE: &str = "the host's network is not yours; write none, or list networks: services that share one reach each other, and x-roadstead.ingress reaches them";
 pub(super) const PLATFORM: &str = "providers run linux/amd64; build the image for it";
 pub(super) const IPC: &str = "a container gets its own IPC namespace; talk over the network";

@@ -33,6 +33,7 @@ impl Reader<'_> {
         let truth = |name| fields.get(name).and_then(|at| at.truth()).unwrap_or_default();
         let secrets = fields.get("secrets");
         let configs = fields.get("configs");
+        let ports = self.ports(&fields);
         let service = Service {
             command: fields.get("command").and_then(|at| self.words(&at)),
             configs: configs
@@ -52,7 +53,8 @@ impl Reader<'_> {
             limits: self.limits(name, &fields, deploy.as_ref()),
             networks: self.attachments(&fields, &declared.networks),
             optional: depends_on.optional,
-            ports: self.ports(&fields),
+            ports: ports.all,
+            public: ports.public,
             read_only: truth("read_only"),
             restart: self.restart(name, &fields, deploy.as_ref()),
             secrets: secrets
