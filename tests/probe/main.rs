@@ -3,9 +3,14 @@
 //!
 //! `probe serve PORT [closed]` answers HTTP: `/healthz` says whether it is well, which one that starts `closed` is from
 //! `/open` on; `/slow` says the second half of its answer once `/go` was asked for; `/upgrade` becomes an echo;
-//! `/connect/IP/PORT` says whether a connection comes about; `/end/CODE` ends it. `probe health PORT` is its
-//! health check. `probe echo PORT WORD` sends back what comes by TCP or UDP, after the word. `probe grpc PORT` is an echo over HTTP/2 without TLS, with trailers. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT ERR` both of these,
-//! `probe terminal` what it has for one, and `probe wait` ends when it is told to.
+//! `/connect/IP/PORT` says whether a connection comes about; `/head` is what it was asked; `/end/CODE` ends it. `probe health
+//! PORT` is its health check. `probe echo PORT WORD` sends back what comes by TCP or UDP, after the word. `probe grpc PORT` is an
+//! echo over HTTP/2 without TLS, with trailers. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT
+//! ERR` both of these, `probe terminal` what it has for one, and `probe wait` ends when it is told to.
+//!
+//! As an add-on: `/ask/TOKEN/PATH` and `probe ask TOKEN PATH [BODY]` ask the provider, with that token, with its `own`, or with
+//! `none`, and pass a body on; `/flood/COUNT/PATH` asks so often, and says how often it was told to wait. `probe bid` is a
+//! strategy that bids the list price. Started as Prometheus would be, it serves port 9090; as the bidder would be, it waits.
 
 use std::{
     io::{IsTerminal, Read, Write},
@@ -27,6 +32,13 @@ fn main() -> ExitCode {
             WELL.store(false, Ordering::Relaxed);
             serve(port)
         }
+        // What it is told as Prometheus.
+        [first, ..] if first.starts_with("--config.file=") => serve("9090"),
+        // What it is told as the bidder.
+        ["provider", "bidder", ..] => wait(),
+        ["bid"] => bid(),
+        ["ask", token, path] => told(&ask(token, path, b"")),
+        ["ask", token, path, body] => told(&ask(token, path, body.as_bytes())),
         ["health", port] => health(port),
         ["grpc", port] => grpc(port),
         ["echo", port, word] => echo(port, word.to_owned()),
@@ -46,11 +58,30 @@ fn main() -> ExitCode {
             println!("\x01\x02 {}", if has { "a terminal" } else { "no terminal" });
             ExitCode::SUCCESS
         }
-        ["wait"] => loop {
-            std::thread::sleep(Duration::from_secs(1));
-        },
+        ["wait"] => wait(),
         _ => ExitCode::from(2),
     }
+}
+
+fn wait() -> ExitCode {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn bid() -> ExitCode {
+    let mut order = String::new();
+    let read = std::io::stdin().read_line(&mut order);
+    let price = order.split("\"listPrice\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    match (read, price) {
+        (Ok(_), Some(price)) => told(&format!("{{\"bid\":\"{price}\"}}\n")),
+        (_, _) => ExitCode::FAILURE,
+    }
+}
+
+fn told(words: &str) -> ExitCode {
+    print!("{words}");
+    ExitCode::SUCCESS
 }
 
 fn serve(port: &str) -> ExitCode {
@@ -97,7 +128,18 @@ fn answer(mut stream: TcpStream) {
             _ => return,
         }
     }
+    let end = head.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+    let mut body = head.split_off(end);
     let head = String::from_utf8_lossy(&head).into_owned();
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok()
+    });
+    while body.len() < length.unwrap_or(0).min(1 << 20) {
+        match stream.read(&mut part) {
+            Ok(read) if read > 0 => body.extend_from_slice(&part[..read]),
+            _ => return,
+        }
+    }
     let path = head.split(' ').nth(1).unwrap_or_default();
     println!("probe: {path}");
     let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -119,6 +161,14 @@ fn answer(mut stream: TcpStream) {
             ("200 OK", "going".into())
         }
         ["end", code] => std::process::exit(code.parse().unwrap_or(1)),
+        ["ask", token, ref path @ ..] => ("200 OK", ask(token, &path.join("/"), &body)),
+        ["head"] => ("200 OK", head.clone()),
+        ["flood", count, ref path @ ..] => {
+            let count = count.parse().unwrap_or(0);
+            let asked = (0..count).map(|_| ask("own", &path.join("/"), b""));
+            let refused = asked.filter(|said: &String| said.starts_with("HTTP/1.1 429"));
+            ("200 OK", refused.count().to_string())
+        }
         ["connect", ip, port] => ("200 OK", connect(ip, port)),
         _ => ("200 OK", "probe".to_owned()),
     };
@@ -188,6 +238,31 @@ fn http2(mut stream: TcpStream) -> std::io::Result<()> {
             frame(HEADERS, END_HEADERS | END_STREAM, id, trailers)?;
         }
     }
+}
+
+fn ask(token: &str, path: &str, body: &[u8]) -> String {
+    let own = || std::fs::read_to_string("/run/secrets/token").unwrap_or_default();
+    let shown = match token {
+        "none" => String::new(),
+        "own" => format!("Authorization: Bearer {}\r\n", own().trim()),
+        other => format!("Authorization: Bearer {other}\r\n"),
+    };
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let length = body.len();
+    let head = format!(
+        "{method} /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{shown}Connection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    let asked = || {
+        let mut stream = TcpStream::connect("127.0.0.1:9640")?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    asked().unwrap_or_else(|err| format!("no answer: {err}"))
 }
 
 fn connect(ip: &str, port: &str) -> String {

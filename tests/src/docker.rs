@@ -6,11 +6,12 @@ use alloy::primitives::Address;
 use anyhow::Context as _;
 use bollard::{
     errors::Error as DockerError,
+    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::ContainerInspectResponse,
     query_parameters::{
-        CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
-        ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
-        RemoveVolumeOptions, TagImageOptionsBuilder,
+        CreateImageOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
+        ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+        RemoveImageOptions, RemoveVolumeOptions, TagImageOptionsBuilder,
     },
 };
 use bytes::Bytes;
@@ -89,6 +90,34 @@ impl Docker {
     /// When it is not there.
     pub async fn inspect(&self, id: &str) -> anyhow::Result<ContainerInspectResponse> {
         Ok(self.0.inspect_container(id, None).await?)
+    }
+
+    /// What a program in a container writes.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub async fn exec(&self, id: &str, command: &[&str]) -> anyhow::Result<String> {
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..CreateExecOptions::default()
+        };
+        let exec = self.0.create_exec(id, options).await?.id;
+        let started = self.0.start_exec(&exec, None::<StartExecOptions>).await?;
+        let StartExecResults::Attached { output, .. } = started else {
+            anyhow::bail!("Docker gives no output of {command:?}");
+        };
+        let parts: Vec<String> = output.map_ok(|part| part.to_string()).try_collect().await?;
+        Ok(parts.concat())
+    }
+
+    /// Kills a container.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&self, id: &str) -> anyhow::Result<()> {
+        Ok(self.0.kill_container(id, None::<KillContainerOptions>).await?)
     }
 
     /// The names of all containers, networks and volumes of a provider.

@@ -1,6 +1,9 @@
 //! A market of a story's own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use ::provider::wire::QuoteResponse;
 use alloy::{
@@ -20,7 +23,8 @@ use crate::{
     authority::Authority,
     docker::Docker,
     engine::Engine,
-    pod::{Image, PodFile},
+    pod::{self, Image, PodFile},
+    process::{project, roadstead, run},
     provider::{Provider, everywhere},
     publisher::Publisher,
     relay::Relay,
@@ -208,6 +212,45 @@ impl Stack {
         let docker = self.machine().await?;
         let salt = format!("{name} {}", self.remains.id());
         Image::probe(&docker, &mut self.remains, name, &salt).await
+    }
+
+    /// Prometheus, in an image of its own.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn prometheus(&mut self) -> anyhow::Result<String> {
+        let script = project().join("scripts/prometheus");
+        let program = run(&mut tokio::process::Command::new(script)).await?;
+        self.image_of("prometheus", &[Path::new(&program)]).await
+    }
+
+    /// The probe, in an image as add-ons' are.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn probe_addon(&mut self, name: &str) -> anyhow::Result<String> {
+        self.image_of(name, &[&pod::program().await?]).await
+    }
+
+    /// The provider's own program, with the probe beside it.
+    ///
+    /// # Errors
+    /// When the image cannot be made.
+    pub async fn bidder(&mut self) -> anyhow::Result<String> {
+        let programs = [roadstead()?, pod::program().await?];
+        self.image_of("bidder", &programs.each_ref().map(|path| path.as_path())).await
+    }
+
+    /// An image of some programs alone, as `scripts/addon-image` makes it, in the machine's engine.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    async fn image_of(&mut self, name: &str, programs: &[&Path]) -> anyhow::Result<String> {
+        let name = format!("roadstead-tests/{}:{name}", self.remains.id());
+        self.remains.add_image(&name)?;
+        let script = project().join("scripts/addon-image");
+        run(tokio::process::Command::new(script).arg(&name).args(programs)).await?;
+        Ok(name)
     }
 
     /// The machine's engine, where publishers build images.
@@ -420,7 +463,7 @@ impl Stack {
     }
 
     /// Where a story may keep something.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         &self.remains.folder
     }
 }

@@ -1,5 +1,7 @@
 //! The market, end to end: each test is a story on a chain, a provider and a Docker engine that are real.
 
+#[path = "e2e/addons.rs"]
+mod addons;
 #[path = "e2e/admin.rs"]
 mod admin;
 #[path = "e2e/attest.rs"]

@@ -1,6 +1,7 @@
 //! A deployment of the contracts on a chain, and what can be read of it.
 
 mod listed;
+mod orders;
 mod provider;
 
 use std::{
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     listed::Vouches,
+    orders::OrderStanding,
     provider::{ChallengeStep, Collection},
 };
 use crate::abi::{

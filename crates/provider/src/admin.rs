@@ -32,6 +32,7 @@ use tokio::{
 };
 
 pub use self::token::{ADMIN_TOKEN, METRICS_TOKEN, Token};
+pub(crate) use self::token::{bearer, is_address};
 use self::{
     prices::{Entered, Proposal},
     token::{COOKIE, COOKIE_LIFE},
@@ -76,12 +77,7 @@ impl Site {
         }
         Ok(Self {
             shared,
-            fixed: Fixed {
-                region: config.region.clone(),
-                endpoint: config.endpoint.clone(),
-                collect_above: config.collect_above,
-                collect_every: config.collect_every.as_secs(),
-            },
+            fixed: Fixed::of(config),
             config: config.clone(),
             data: config.data.clone(),
             jobs: Mutex::default(),
@@ -136,7 +132,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
 /// Refuses names that could be somebody else's, and says what a browser may do with an answer.
 async fn guard(request: axum::extract::Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(token::is_address) {
+    if !host.is_some_and(is_address) {
         let words = "reach this page by localhost or an address, as in http://127.0.0.1:9640/";
         return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
     }
@@ -167,7 +163,7 @@ impl FromRequestParts<Arc<Site>> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Refusal> {
         let token = site.token(ADMIN_TOKEN).ok_or(Refusal::SignIn)?;
-        if token::bearer(&parts.headers).is_some_and(|word| token.is(word)) {
+        if bearer(&parts.headers).is_some_and(|word| token.is(word)) {
             return Ok(Self { form: token.form_word("") });
         }
         let cookie = token::cookie(&parts.headers).ok_or(Refusal::SignIn)?;
@@ -415,7 +411,7 @@ async fn metrics(State(site): Caller, headers: HeaderMap) -> Response {
     let allowed = [METRICS_TOKEN, ADMIN_TOKEN].iter().any(|name| {
         let token = site.token(name);
         token.is_some_and(|token| {
-            token::bearer(&headers).is_some_and(|word| token.is(word))
+            bearer(&headers).is_some_and(|word| token.is(word))
                 || *name == ADMIN_TOKEN
                     && token::cookie(&headers).is_some_and(|c| token.holds(c, house::now()))
         })

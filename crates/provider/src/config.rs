@@ -41,6 +41,8 @@ pub struct Config {
     pub capacity: Resources,
     /// What quotes say besides the price.
     pub terms: Terms,
+    /// What the add-on `bidder` may have this provider risk.
+    pub bids: BidLimits,
     /// For how long what a lease leaves is kept.
     pub keep: Keep,
     /// What of the machine stays free for nothing new to be refused.
@@ -97,6 +99,34 @@ impl Default for Terms {
             grace: 60,
             full: 3_600,
             max_coverage: Amount(u128::MAX),
+        }
+    }
+}
+
+/// What bids may risk that the add-on `bidder` wants sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BidLimits {
+    /// Below how many hundredths of the list price nothing is bid.
+    pub floor: u32,
+    /// The most of the bond that backs a lease that was bid for, in token base units.
+    pub max_coverage: Amount,
+    /// The most that a win may lose that does not start, in token base units.
+    pub max_no_show: Amount,
+    /// The most of the bond that bids bind at a time, in token base units.
+    pub max_bound: Amount,
+    /// How many bids are sent within an hour.
+    pub per_hour: u32,
+}
+
+impl Default for BidLimits {
+    fn default() -> Self {
+        Self {
+            floor: 100,
+            max_coverage: Amount(u128::MAX),
+            // Who places an order can always keep its winner from starting, and is paid for that.
+            max_no_show: Amount(0),
+            max_bound: Amount(u128::MAX),
+            per_hour: 30,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The provider's own view of itself: what the admin page shows and `roadstead provider status` prints.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use alloy::primitives::Address;
 use protocol::{
@@ -17,6 +17,8 @@ pub use crate::house::{
     pressure::Reserve,
 };
 use crate::{
+    addons::{Addon, BidFacts, Grant, Phase as AddonPhase},
+    config::Config,
     house::{self, House},
     leases::{Lease, PodKey},
     reconcile::Shared,
@@ -79,6 +81,12 @@ pub struct Facts {
     pub closes: Vec<Close>,
     /// Challenges, the latest first.
     pub challenges: Vec<Challenge>,
+    /// The add-ons that are enabled.
+    #[serde(default)]
+    pub addons: Vec<AddonFacts>,
+    /// The orders that the add-on `bidder` dealt with, the latest first.
+    #[serde(default)]
+    pub bids: Vec<BidFacts>,
     /// What may run short.
     pub reserves: Vec<Reserve>,
     /// What went wrong lately, the latest first.
@@ -194,6 +202,28 @@ pub struct Close {
     pub reason: Option<CloseReason>,
 }
 
+/// An add-on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddonFacts {
+    /// Which.
+    pub name: Addon,
+    /// How far it is.
+    pub phase: AddonPhase,
+    /// What is to be said about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What its image is called.
+    pub image: String,
+    /// Where its page is, on the provider's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<SocketAddr>,
+    /// What it may ask the provider for.
+    pub grants: Vec<Grant>,
+    /// What it has of the capacity.
+    pub reserved: Resources,
+}
+
 /// Something that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -245,6 +275,17 @@ pub(crate) struct Fixed {
     pub(crate) endpoint: String,
     pub(crate) collect_above: Amount,
     pub(crate) collect_every: u64,
+}
+
+impl Fixed {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            region: config.region.clone(),
+            endpoint: config.endpoint.clone(),
+            collect_above: config.collect_above,
+            collect_every: config.collect_every.as_secs(),
+        }
+    }
 }
 
 /// Gathers what there is to be told.
@@ -300,11 +341,27 @@ pub(crate) fn gather(shared: &Shared, fixed: &Fixed) -> Facts {
         pods,
         closes: closes(shared),
         challenges: house.challenges.all(),
+        addons: addons(shared),
+        bids: shared.bids.all(),
         reserves: house.pressure.all(),
         errors: errors
             .map(|one| Fault { at: one.at, part: one.part, words: one.words, times: one.times })
             .collect(),
     }
+}
+
+fn addons(shared: &Shared) -> Vec<AddonFacts> {
+    let all = shared.addons.all().into_iter();
+    all.map(|(name, standing)| AddonFacts {
+        name,
+        phase: standing.phase,
+        message: standing.message,
+        image: standing.image,
+        page: standing.page,
+        grants: name.grants().to_vec(),
+        reserved: standing.reserved,
+    })
+    .collect()
 }
 
 fn days(house: &House, now: u64) -> Vec<Day> {

@@ -4,6 +4,7 @@
 //! lose, and a provider that starts again finds its pods running and adopts them.
 
 mod acts;
+pub mod addons;
 mod admin;
 mod answer;
 mod api;

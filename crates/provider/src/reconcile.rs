@@ -28,6 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addons::{Addons, bids::Bids},
     causes,
     certificates::{Claim, Envelopes, HostCertificates},
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
@@ -110,7 +111,7 @@ enum Action {
 
 /// What the engine has of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Actual {
+pub(crate) enum Actual {
     /// Nothing.
     Absent,
     /// Something is missing, stopped, or of another pod.
@@ -148,7 +149,7 @@ fn decide(lease: &Lease, now: u64, actual: Actual) -> Option<Action> {
     }
 }
 
-fn actual(found: Option<&Found>, hash: PodHash, pod: Option<&Pod>) -> Actual {
+pub(crate) fn actual(found: Option<&Found>, hash: PodHash, pod: Option<&Pod>) -> Actual {
     use bollard::models::ContainerSummaryStateEnum as S;
     let Some(found) = found else { return Actual::Absent };
     let containers = found.of(hash);
@@ -196,6 +197,8 @@ pub(crate) struct Shared {
     pub(crate) seen: watch::Sender<Arc<Snapshot>>,
     pub(crate) runs: Runs,
     pub(crate) house: House,
+    pub(crate) addons: Addons,
+    pub(crate) bids: Bids,
 }
 
 /// Which of a lease's pods is the one that runs, while it is not simply the one that the chain names.
@@ -389,7 +392,8 @@ impl Reconciler {
                 None => self.cancel(*key),
             }
         }
-        for (key, found) in &pods {
+        // Add-ons are kept by who enabled them.
+        for (key, found) in pods.iter().filter(|(key, _)| !key.is_addon()) {
             if !snapshot.leases.contains_key(key)
                 && self.follower.is_over(*key, found.block, snapshot.confirmed).await?
             {
@@ -646,7 +650,7 @@ impl Shared {
         }
     }
 
-    /// What is free of the capacity beside the pods of others.
+    /// What is free of the capacity beside add-ons and the pods of others.
     pub(crate) fn free(
         &self,
         others: impl IntoIterator<Item = PodHash>,
@@ -656,6 +660,7 @@ impl Shared {
         let kept = self.engine.kept_volumes().unwrap_or_default();
         let kept = kept.iter().map(|volume| volume.size).sum();
         free.storage = Bytes(free.storage.0.saturating_sub(kept));
+        free = free.checked_sub(self.addons.reserved()).unwrap_or_default();
         let used = others.into_iter().filter_map(|pod| self.pods.get(pod).ok());
         used.fold(free, |free, pod| free.checked_sub(pod.resources()).unwrap_or_default())
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Keys,
+    addons::{self, Addon, Addons, bids::Bids},
     admin::{self, Site},
     answer,
     api::{Api, router},
@@ -22,6 +23,7 @@ use crate::{
     causes,
     certificates::HostCertificates,
     engine::{Engine, Owner},
+    facts::Fixed,
     firewall::{self, FirewallError},
     holds::Holds,
     house::{House, observe, pressure::raise_files},
@@ -165,6 +167,8 @@ pub async fn run(
         seen: watch::Sender::default(),
         runs: Runs::default(),
         house,
+        addons: Addons::default(),
+        bids: Bids::new(config.bids, config.terms),
     });
     let (tell, head) = watch::channel(chain::Head::default());
     let mut first = shared.seen.subscribe();
@@ -212,6 +216,15 @@ pub async fn run(
         observe::run(observed, stopping).await;
         "observer"
     });
+    let fixed = Fixed::of(&config);
+    for addon in Addon::ALL {
+        let (shared, fixed) = (Arc::clone(&shared), fixed.clone());
+        let (data, stopping) = (config.data.clone(), stop.clone());
+        tasks.spawn(async move {
+            addons::run(shared, fixed, data, addon, stopping).await;
+            "keeper of add-ons"
+        });
+    }
     if let Some(listener) = admin {
         let site = Site::open(&config, Arc::clone(&shared)).map_err(folder(&config.data))?;
         let stopping = stop.clone();

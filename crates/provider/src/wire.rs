@@ -1,5 +1,6 @@
 //! What goes over the wire between a publisher and a provider: HTTP and JSON, documented in `docs/protocol.md`.
 
+pub mod bids;
 mod operate;
 
 use alloy::primitives::{Address, B256, Bytes};

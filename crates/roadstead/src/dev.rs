@@ -12,7 +12,7 @@ use std::{
 };
 
 use ::provider::{
-    config::{Config, Keep, Limits, NetworkRange, Ports, Terms},
+    config::{BidLimits, Config, Keep, Limits, NetworkRange, Ports, Terms},
     wire::PublicPort,
 };
 use alloy::{
@@ -391,6 +391,7 @@ fn provider(
         },
         capacity: Resources { cpu: Cpu(2_000), memory: Bytes(2 << 30), storage: Bytes(8 << 30) },
         terms: Terms { lock: 600, start_within: 120, ..Terms::default() },
+        bids: BidLimits::default(),
         keep: Keep::default(),
         limits: Limits::default(),
         pushed: Bytes(4 << 30),

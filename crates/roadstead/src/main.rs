@@ -62,7 +62,7 @@ async fn main() -> ExitCode {
     // A service tells how it goes; a verb shows what came of it.
     let service = matches!(
         cli.verb,
-        Verb::Provider(provider::Verb::Run { .. })
+        Verb::Provider(provider::Verb::Run { .. } | provider::Verb::Bidder(_))
             | Verb::Indexer(indexer::Verb::Run { .. })
             | Verb::Market(market::serve::Verb::Run { .. })
     );

@@ -230,7 +230,7 @@ fn resolve_error(err: ResolveError<anyhow::Error>) -> anyhow::Error {
 
 /// What an image is now. One that Docker has and that no registry knows was made on this machine, and is pushed; all
 /// others are asked for at their registry, whose digest the provider pulls.
-async fn find(
+pub(crate) async fn find(
     image: &Image,
     docker: Result<&Docker, &anyhow::Error>,
 ) -> anyhow::Result<(ImageRef, Option<String>)> {

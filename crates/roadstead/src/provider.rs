@@ -1,5 +1,7 @@
 //! The provider's verbs.
 
+mod addon;
+mod bidder;
 mod file;
 mod house;
 mod leave;
@@ -117,6 +119,21 @@ pub(crate) enum Verb {
         #[command(flatten)]
         config: Config,
     },
+    /// Have Prometheus and other programs run beside the leases, in the same sandbox
+    #[command(subcommand)]
+    Addon(addon::Verb),
+    /// Show what the add-on `bidder` bid for which orders, and why not for the others
+    #[command(after_help = "Example:\n  roadstead provider bids")]
+    Bids {
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Decide what to bid, and have the provider send it: what the add-on `bidder` runs
+    #[command(
+        hide = true,
+        after_help = "Example:\n  roadstead provider bidder --token-file /run/secrets/token --file bidder.toml"
+    )]
+    Bidder(bidder::Args),
     /// Print the address that signs in at the admin page of this machine's provider. Keep it to yourself
     #[command(after_help = "Example:\n  roadstead provider admin")]
     Admin {
@@ -155,6 +172,9 @@ pub(crate) async fn run(verb: &Verb, settings: &Settings) -> anyhow::Result<()> 
             let config = &config.config;
             house::maintenance(*switch, until.as_ref(), why.as_deref(), config, settings)
         }
+        Verb::Addon(verb) => Box::pin(addon::run(verb, settings)).await,
+        Verb::Bids { config } => Box::pin(house::bids(&config.config, settings)).await,
+        Verb::Bidder(args) => Box::pin(bidder::run(args)).await,
         Verb::Admin { new, config } => house::admin(*new, &config.config, settings),
     }
 }

@@ -113,6 +113,12 @@ pub(super) fn overview(
         section { h2 id="prices" { "Prices" } (price_list(facts, token)) }
         section { h2 id="closes" { "Leases that ended" } (closes(facts)) }
         section { h2 id="challenges" { "Challenges" } (challenges(facts)) }
+        @if !facts.addons.is_empty() {
+            section { h2 id="addons" { "Add-ons" } (addons(facts)) }
+        }
+        @if !facts.bids.is_empty() {
+            section { h2 id="bids" { "Bids" } (bids(facts, token)) }
+        }
         section { h2 id="errors" { "Last errors" } (errors(facts)) }
         section { h2 id="machine" { "Machine and chain" } (machine(facts)) }
     };
@@ -477,6 +483,53 @@ fn challenges(facts: &Facts) -> Markup {
                                 td data-label="Deadline" { (minute(one.deadline)) }
                                 td data-label="Outcome" { (outcome(one)) }
                             }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn addons(facts: &Facts) -> Markup {
+    html! {
+        div class="wide" role="region" aria-labelledby="addons" tabindex="0" {
+            table class="cards" {
+                thead { tr { th scope="col" { "Add-on" } th scope="col" { "State" } th scope="col" { "May" } th scope="col" { "Of the capacity" } th scope="col" { "Page" } } }
+                tbody {
+                    @for one in &facts.addons {
+                        tr {
+                            th scope="row" data-label="Add-on" { (one.name) span class="small" { (one.image) } }
+                            td data-label="State" {
+                                span class={ "state " (one.phase) } { (one.phase) }
+                                @if let Some(message) = &one.message { span class="small" { (message) } }
+                            }
+                            td data-label="May" { @for grant in &one.grants { code { (grant) } " " } }
+                            td data-label="Of the capacity" { (one.reserved) }
+                            td data-label="Page" { @if let Some(page) = one.page { code { "http://" (page) "/" } } @else { "–" } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn bids(facts: &Facts, token: &Token) -> Markup {
+    html! {
+        div class="wide" role="region" aria-labelledby="bids" tabindex="0" {
+            table class="cards" {
+                thead { tr { th scope="col" { "Order" } th scope="col" { "Standing" } th scope="col" { "At most" } th scope="col" { "List price" } th scope="col" { "Bid" } th scope="col" { "Deadline" } th scope="col" { "Why not" } } }
+                tbody {
+                    @for bid in facts.bids.iter().take(ROWS) {
+                        tr {
+                            th scope="row" data-label="Order" { (bid.order) }
+                            td data-label="Standing" { (bid.standing) @if let Some(lease) = bid.lease { ", lease " (lease) } }
+                            td data-label="At most" { (bid.max_rate.per_hour(token)) }
+                            td data-label="List price" { (bid.list_price.per_hour(token)) }
+                            td data-label="Bid" { @if let Some(rate) = bid.rate { (rate.per_hour(token)) } @else { "–" } }
+                            td data-label="Deadline" { (minute(bid.deadline)) }
+                            td data-label="Why not" { @if let Some(why) = &bid.why { (why.reason) span class="small" { (why.words) } } @else { "–" } }
                         }
                     }
                 }

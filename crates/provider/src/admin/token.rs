@@ -86,8 +86,13 @@ impl Token {
         &self.0
     }
 
-    pub(super) fn is(&self, word: &str) -> bool {
+    pub(crate) fn is(&self, word: &str) -> bool {
         same(&self.0, word)
+    }
+
+    /// What tells it from other tokens, and opens nothing.
+    pub(crate) fn mark(&self) -> String {
+        self.sealed("mark", "").chars().take(16).collect()
     }
 
     /// A cookie that holds for some hours from `now`.
@@ -125,7 +130,7 @@ pub(super) fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
@@ -138,7 +143,7 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether `host` is an address or localhost: a name could be made to point here by whoever has it.
-pub(super) fn is_address(host: &str) -> bool {
+pub(crate) fn is_address(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, _port)) => name,
         None => host.split(':').next().unwrap_or_default(),

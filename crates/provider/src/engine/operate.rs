@@ -295,6 +295,10 @@ impl Engine {
         key: PodKey,
         containers: impl Iterator<Item = (&'a str, &'a Container)>,
     ) {
+        // Those of add-ons are nobody's to fetch.
+        if key.is_addon() {
+            return;
+        }
         let folder = self.records.logs(key);
         for (service, container) in containers {
             // Each takes some memory while it is gathered.

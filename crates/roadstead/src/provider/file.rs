@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use ::provider::config::{Acme, AcmeDns, Config, Keep, Limits, NetworkRange, Ports, Terms, Tls};
+use ::provider::config::{
+    Acme, AcmeDns, BidLimits, Config, Keep, Limits, NetworkRange, Ports, Terms, Tls,
+};
 use anyhow::{Context as _, ensure};
 use protocol::{
     amount::{Amount, Rate, Token},
@@ -33,6 +35,8 @@ struct File {
     ports: Option<PortsTable>,
     #[serde(default)]
     terms: TermsTable,
+    #[serde(default)]
+    bids: BidsTable,
     #[serde(default)]
     keep: KeepTable,
     #[serde(default)]
@@ -115,6 +119,16 @@ struct TermsTable {
     grace: Option<u32>,
     full: Option<u32>,
     max_coverage: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BidsTable {
+    floor_percent: Option<u32>,
+    max_coverage: Option<String>,
+    max_no_show: Option<String>,
+    max_bound: Option<String>,
+    per_hour: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -272,6 +286,7 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         prices,
         capacity,
         terms: terms(&file.terms, &amount)?,
+        bids: bids(&file.bids, &amount)?,
         keep: keep(&file.keep),
         limits: limits(&file.limits)?,
         pushed: file.engine.pushed.parse().context("engine.pushed")?,
@@ -322,6 +337,24 @@ fn terms(
         terms.full
     );
     Ok(terms)
+}
+
+fn bids(
+    table: &BidsTable,
+    amount: &dyn Fn(&'static str, &str) -> anyhow::Result<Amount>,
+) -> anyhow::Result<BidLimits> {
+    let default = BidLimits::default();
+    let limit = |key: &'static str, text: &Option<String>, default: Amount| match text {
+        Some(text) => amount(key, text),
+        None => Ok(default),
+    };
+    Ok(BidLimits {
+        floor: table.floor_percent.unwrap_or(default.floor),
+        max_coverage: limit("bids.max_coverage", &table.max_coverage, default.max_coverage)?,
+        max_no_show: limit("bids.max_no_show", &table.max_no_show, default.max_no_show)?,
+        max_bound: limit("bids.max_bound", &table.max_bound, default.max_bound)?,
+        per_hour: table.per_hour.unwrap_or(default.per_hour),
+    })
 }
 
 /// Where Docker listens, if the environment says so, as Docker's own programs take it.
@@ -438,6 +471,7 @@ mod tests {
         let config = parse(super::super::EXAMPLE, &token()).unwrap();
         assert_eq!(config.terms, Terms::default());
         assert_eq!(config.networks, NetworkRange::default());
+        assert_eq!(config.bids, BidLimits::default());
         assert_eq!(config.keep, Keep::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.admin, Some("127.0.0.1:9640".parse().unwrap()));
@@ -485,6 +519,7 @@ mod tests {
         check("10.213.0.0/16", "10.213.0.0/24", &["engine.networks", "10.213.0.0/24"]);
         check("127.0.0.1:9640", "9640", &["listen.admin", "\"9640\"", "off"]);
         check("disk_free = \"2Gi\"", "disk_free = \"much\"", &["limits.disk_free", "much"]);
+        check("max_no_show = \"0\"", "max_no_show = \"much\"", &["bids.max_no_show", "much"]);
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);
         check("poll_ms = 1000", "poll_ms = 0", &["chain.poll_ms"]);

@@ -115,6 +115,37 @@ pub(crate) async fn facts(config: &Path) -> Option<Facts> {
     answer.error_for_status().ok()?.json().await.ok()
 }
 
+/// Shows what the bidder did.
+pub(crate) async fn bids(config: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let facts = facts(config).await.context(
+        "the provider does not answer on this machine; `roadstead provider run` starts it, and listen.admin says where it answers",
+    )?;
+    output::show(settings.json, &facts.bids, || {
+        let token = facts.token();
+        if facts.bids.is_empty() {
+            return "no order was seen yet; `roadstead provider addon enable bidder` has orders looked at".into();
+        }
+        let rows = facts.bids.iter().map(|bid| {
+            let why =
+                bid.why.as_ref().map(|why| format!("{}: {}", why.reason, output::tame(&why.words)));
+            vec![
+                bid.order.to_string(),
+                match bid.lease {
+                    Some(lease) => format!("{}, lease {lease}", bid.standing),
+                    None => bid.standing.to_string(),
+                },
+                bid.max_rate.per_hour(&token),
+                bid.list_price.per_hour(&token),
+                bid.rate.map(|rate| rate.per_hour(&token)).unwrap_or_default(),
+                output::moment(bid.deadline, facts.now),
+                why.unwrap_or_default(),
+            ]
+        });
+        let header = ["ORDER", "STANDING", "AT MOST", "LIST PRICE", "BID", "DEADLINE", "WHY NOT"];
+        output::table(&header, rows)
+    })
+}
+
 /// The lines that a provider's own view adds to what the chain says.
 pub(crate) fn describe(facts: &Facts, token: &Token) -> Vec<String> {
     let mode = match facts.mode.mode {
@@ -138,6 +169,10 @@ pub(crate) fn describe(facts: &Facts, token: &Token) -> Vec<String> {
             reserve.free,
             reserve.least
         ));
+    }
+    for one in &facts.addons {
+        let why = one.message.as_deref().map(|why| format!(": {}", output::tame(why)));
+        lines.push(format!("add-on   {} is {}{}", one.name, one.phase, why.unwrap_or_default()));
     }
     for one in facts.errors.iter().take(3) {
         let ago = output::moment(one.at, facts.now);
