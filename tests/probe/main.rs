@@ -8,9 +8,14 @@
 //! echo over HTTP/2 without TLS, with trailers. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT
 //! ERR` both of these, `probe terminal` what it has for one, and `probe wait` ends when it is told to.
 //!
+//! `probe escape` tells which ways out of a container it found; `/escape`, `/kernel`, `/fill/MIB/PATH`, `/fork/MOST`, `/memory`,
+//! `/user/PROGRAM`, `/resolve/NAME`, `/send/IP/PORT` and `/upload/IP/PORT/MIB` do the same, one by one.
+//!
 //! As an add-on: `/ask/TOKEN/PATH` and `probe ask TOKEN PATH [BODY]` ask the provider, with that token, with its `own`, or with
 //! `none`, and pass a body on; `/flood/COUNT/PATH` asks so often, and says how often it was told to wait. `probe bid` is a
 //! strategy that bids the list price. Started as Prometheus would be, it serves port 9090; as the bidder would be, it waits.
+
+mod escape;
 
 use std::{
     io::{IsTerminal, Read, Write},
@@ -56,6 +61,18 @@ fn main() -> ExitCode {
             let has = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
             // A terminal may carry any byte.
             println!("\x01\x02 {}", if has { "a terminal" } else { "no terminal" });
+            ExitCode::SUCCESS
+        }
+        ["escape"] => {
+            print!("{}", escape::report());
+            ExitCode::SUCCESS
+        }
+        ["take"] => {
+            escape::take();
+            ExitCode::SUCCESS
+        }
+        ["whoami"] => {
+            escape::whoami();
             ExitCode::SUCCESS
         }
         ["wait"] => wait(),
@@ -170,6 +187,20 @@ fn answer(mut stream: TcpStream) {
             ("200 OK", refused.count().to_string())
         }
         ["connect", ip, port] => ("200 OK", connect(ip, port)),
+        ["escape"] => ("200 OK", escape::apart()),
+        ["fill", most, ..] => {
+            let path = parts[2..].join("/");
+            ("200 OK", escape::fill(&format!("/{path}"), most.parse().unwrap_or_default()))
+        }
+        ["fork", most] => ("200 OK", escape::fork(most.parse().unwrap_or_default())),
+        ["memory"] => ("200 OK", escape::memory()),
+        ["kernel"] => {
+            ("200 OK", std::fs::read_to_string("/proc/version").unwrap_or_default())
+        }
+        ["user", program] => ("200 OK", escape::set_user(&format!("/{program}"))),
+        ["resolve", name] => ("200 OK", escape::resolve(name)),
+        ["send", ip, port] => ("200 OK", escape::send(ip, port)),
+        ["upload", ip, port, mib] => ("200 OK", escape::upload(ip, port, mib)),
         _ => ("200 OK", "probe".to_owned()),
     };
     let length = body.len();

@@ -48,7 +48,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub(crate) async fn start(remains: &mut Remains) -> anyhow::Result<Self> {
+    pub(crate) async fn start(remains: &mut Remains, daemon: &str) -> anyhow::Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let netns = format!("rstest-{process}-{count}");
@@ -61,6 +61,7 @@ impl Engine {
         remains.add_netns(&netns)?;
         let run = tempfile::Builder::new().prefix("rstest-").tempdir()?.keep();
         remains.add_folder(&run)?;
+        std::fs::write(run.join("daemon.json"), daemon)?;
 
         call("ip", &["netns", "add", &netns]).await?;
         call("ip", &["link", "add", &cable, "type", "veth", "peer", "name", &end, "netns", &netns])
@@ -113,6 +114,8 @@ impl Engine {
             .arg("--pidfile")
             .arg(self.pid_file())
             .args(["--host", &self.host()])
+            .arg("--config-file")
+            .arg(self.run.join("daemon.json"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -134,6 +137,15 @@ impl Engine {
             call("nsenter", &[&net, "iptables", "-w", "-F", chain]).await?;
         }
         Ok(())
+    }
+
+    /// The rules for packets on its machine.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn rules(&self) -> anyhow::Result<String> {
+        let net = format!("--net=/run/netns/{}", self.netns);
+        call("nsenter", &[&net, "iptables", "-w", "-S"]).await
     }
 
     /// Takes connections on `port` of every address of the engine's machine; returns the port.

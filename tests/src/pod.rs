@@ -89,12 +89,14 @@ x-roadstead:
 }
 
 impl Image {
-    /// The probe, in an image that has nothing else but a user; `salt` makes it another image.
+    /// The probe, once more as a program that asks to run as root, in an image that has nothing else but a user and some
+    /// folders; `salt` makes it another image, and `line` is one of a Dockerfile.
     pub(crate) async fn probe(
         docker: &Docker,
         remains: &mut Remains,
         name: &str,
         salt: &str,
+        line: &str,
     ) -> anyhow::Result<Self> {
         let program = std::fs::read(program().await?)?;
         let mut tar = tar::Builder::new(Vec::new());
@@ -109,7 +111,49 @@ impl Image {
             header.set_cksum();
             tar.append_data(&mut header, path, bytes)?;
         }
-        let id = docker.import(tar.into_inner()?).await?;
+        let mut rootly = tar::Header::new_gnu();
+        rootly.set_entry_type(tar::EntryType::Regular);
+        rootly.set_size(program.len().try_into()?);
+        rootly.set_mode(0o4755);
+        rootly.set_cksum();
+        tar.append_data(&mut rootly, "rootly", program.as_slice())?;
+        for folder in ["mnt", "tmp"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            header.set_mode(0o1777);
+            header.set_cksum();
+            tar.append_data(&mut header, folder, [].as_slice())?;
+        }
+        Self::import(docker, remains, name, tar.into_inner()?, line).await
+    }
+
+    /// The machine's memory, as a file.
+    pub(crate) async fn device(
+        docker: &Docker,
+        remains: &mut Remains,
+        name: &str,
+    ) -> anyhow::Result<Self> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Char);
+        header.set_device_major(1)?;
+        header.set_device_minor(1)?;
+        header.set_size(0);
+        header.set_mode(0o666);
+        header.set_cksum();
+        tar.append_data(&mut header, "dev/mem", [].as_slice())?;
+        Self::import(docker, remains, name, tar.into_inner()?, "").await
+    }
+
+    async fn import(
+        docker: &Docker,
+        remains: &mut Remains,
+        name: &str,
+        rootfs: Vec<u8>,
+        line: &str,
+    ) -> anyhow::Result<Self> {
+        let id = docker.import(rootfs, line).await?;
         let repository = format!("roadstead-tests/{}", remains.id());
         let name = format!("{repository}:{name}");
         remains.add_image(&name)?;
@@ -121,12 +165,15 @@ impl Image {
 
 /// The probe, built if it is not, or is older than its source.
 pub(crate) async fn program() -> anyhow::Result<PathBuf> {
-    let source = project().join("tests/probe/main.rs");
+    let folder = project().join("tests/probe");
+    let (source, escape) = (folder.join("main.rs"), folder.join("escape.rs"));
     let folder = std::env::current_exe()?;
     let folder = folder.parent().context("this program lies nowhere")?;
     let program = folder.join("roadstead-probe");
     let age = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
-    if age(&program).is_ok_and(|built| age(&source).is_ok_and(|written| built > written)) {
+    let newer =
+        |source: &Path| age(&program).is_ok_and(|built| age(source).is_ok_and(|at| built > at));
+    if newer(&source) && newer(&escape) {
         return Ok(program);
     }
     // Under another name first: another test may be about to run it.

@@ -101,6 +101,20 @@ impl Provider {
         self.folder.join("data")
     }
 
+    /// What it wrote down of what a lease sent.
+    ///
+    /// # Errors
+    /// When it wrote nothing.
+    pub fn sent(&self, lease: u64) -> anyhow::Result<serde_json::Value> {
+        for entry in std::fs::read_dir(self.data().join("records"))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&format!("rs-{lease}-")) {
+                return Ok(serde_json::from_slice(&std::fs::read(entry.path().join("egress"))?)?);
+            }
+        }
+        anyhow::bail!("there is no record of lease {lease}")
+    }
+
     /// Where it keeps what must not outlive a restart of the machine.
     pub fn run(&self) -> PathBuf {
         self.folder.join("run")

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use flate2::{Compression, read::GzEncoder};
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -95,6 +96,53 @@ impl Registry {
         let manifest = serde_json::to_vec(&manifest)?;
         let digest = digest(&manifest);
         self.put(tag, manifest.clone());
+        self.put(&digest, manifest);
+        Ok(digest)
+    }
+
+    /// Takes an image in that is one file of so many MiB of nothing, packed; the digest of its manifest.
+    ///
+    /// # Errors
+    /// When it cannot be packed.
+    pub fn add_bomb(&self, mib: u64) -> anyhow::Result<String> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("nothing")?;
+        header.set_size(mib << 20);
+        header.set_cksum();
+        let end = 1_024;
+        let tar = || header.as_bytes().chain(std::io::repeat(0).take((mib << 20) + end));
+        let mut hash = Sha256::new();
+        std::io::copy(&mut tar(), &mut hash)?;
+        let mut packed = Vec::new();
+        GzEncoder::new(tar(), Compression::best()).read_to_end(&mut packed)?;
+        let diff = format!("sha256:{}", hex::encode(hash.finalize()));
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [diff] },
+        });
+        let config = serde_json::to_vec(&config)?;
+        let layer = serde_json::json!({
+            "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "size": packed.len(), "digest": digest(&packed),
+        });
+        self.put(&digest(&packed), packed);
+        let id = digest(&config);
+        self.put(&id, config);
+        self.name(&id, &[layer])
+    }
+
+    /// Says that there is an image `id`, of these layers, without having it; the digest of the manifest.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn name(&self, id: &str, layers: &[serde_json::Value]) -> anyhow::Result<String> {
+        let kind = "application/vnd.docker.container.image.v1+json";
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
+            "config": { "mediaType": kind, "size": 1_000, "digest": id },
+        });
+        let manifest = serde_json::to_vec(&manifest)?;
+        let digest = digest(&manifest);
         self.put(&digest, manifest);
         Ok(digest)
     }

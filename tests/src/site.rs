@@ -46,6 +46,15 @@ impl Site {
         Ok(Self { client, url: format!("https://{host}"), host })
     }
 
+    /// The same, for what takes its time.
+    ///
+    /// # Errors
+    /// When there is no HTTP client to be had.
+    pub fn patient(&self) -> anyhow::Result<Self> {
+        let client = client().timeout(Duration::from_secs(120)).build()?;
+        Ok(Self { client, ..self.clone() })
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.url);
         self.client.request(method, url).header(header::HOST, &self.host)

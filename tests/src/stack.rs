@@ -59,6 +59,8 @@ pub struct Setup {
     pub ports: bool,
     /// Whether its ingress has HTTPS, and an authority that gives certificates.
     pub https: bool,
+    /// What that engine's `daemon.json` says.
+    pub daemon: &'static str,
 }
 
 impl Default for Setup {
@@ -73,6 +75,7 @@ impl Default for Setup {
             engine: false,
             ports: false,
             https: false,
+            daemon: "{}",
         }
     }
 }
@@ -123,7 +126,7 @@ impl Stack {
         let mut remains = Remains::new().await?;
         let (anvil, chain) = Anvil::start(&remains.folder).await?;
         let engine = match setup.engine {
-            true => Some(Engine::start(&mut remains).await?),
+            true => Some(Engine::start(&mut remains, setup.daemon).await?),
             false => None,
         };
         let docker = Docker::connect(engine.as_ref().map(Engine::host).as_deref()).await?;
@@ -209,9 +212,26 @@ impl Stack {
     /// # Errors
     /// When it cannot be made.
     pub async fn image(&mut self, name: &str) -> anyhow::Result<Image> {
+        self.image_with(name, "").await
+    }
+
+    /// The same, with what a line of a Dockerfile says.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn image_with(&mut self, name: &str, line: &str) -> anyhow::Result<Image> {
         let docker = self.machine().await?;
         let salt = format!("{name} {}", self.remains.id());
-        Image::probe(&docker, &mut self.remains, name, &salt).await
+        Image::probe(&docker, &mut self.remains, name, &salt, line).await
+    }
+
+    /// An image with a device in it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn image_of_a_device(&mut self, name: &str) -> anyhow::Result<Image> {
+        let docker = self.machine().await?;
+        Image::device(&docker, &mut self.remains, name).await
     }
 
     /// Prometheus, in an image of its own.
@@ -514,7 +534,7 @@ admin = "{admin}"
 [capacity]
 cpu = "{cpu}"
 memory = "{memory}"
-storage = "512Mi"
+storage = "16Gi"
 
 [prices]
 cpu = "{price}"
@@ -526,8 +546,12 @@ lock = {lock}
 start_within = {start_within}
 quote_life = {quote_life}
 
+[limits]
+image_size = "256Mi"
+
 [engine]
 pid_file = {pid:?}
+registries = ["127.0.0.1"]
 
 [chain]
 confirmations = {CONFIRMATIONS}

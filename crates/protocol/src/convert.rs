@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::pod::{
-    Errors, Fault, Pod, Surroundings, limits,
-    tree::{At, Log, key},
+use crate::{
+    pod::{
+        Errors, Fault, Pod, Surroundings, bytes_in_range, limits,
+        tree::{At, Log, key},
+    },
+    resources::Bytes,
 };
 
 /// A file in other words.
@@ -146,6 +149,11 @@ fn port(number: u16, udp: bool) -> String {
         true => format!("{number}/udp"),
         false => number.to_string(),
     }
+}
+
+/// What a service may write outside of its volumes, if a pod can say so.
+fn layer(at: &At<'_>, size: Bytes) -> Option<Bytes> {
+    at.check(bytes_in_range(size, &limits::LAYER)).map(|()| size)
 }
 
 impl Service {

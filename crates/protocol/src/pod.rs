@@ -23,6 +23,7 @@ use std::{
 use alloy_primitives::{B256, hex, keccak256};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::check::bytes_in_range;
 pub use self::{
     compose::{
         Coverage, Criteria, Image, MaxPrice, Parsed, ResolveError, SecretSource, SlaWishes,
@@ -33,12 +34,12 @@ pub use self::{
         Port, Repository, Signal, Sysctl, Transport, UlimitName, User, Variable,
     },
     service::{
-        Attachment, Condition, Healthcheck, ImageRef, Limits, Mount, PlacedFile, Restart, Service,
-        Test, Tmpfs, Ulimit,
+        Attachment, Condition, Healthcheck, ImageRef, Limits, Mount, PlacedFile, Restart, Runtime,
+        Service, Test, Tmpfs, Ulimit,
     },
     tree::{Errors, Fault},
 };
-use crate::resources::{Bytes, Resources};
+use crate::resources::{BitRate, Bytes, Resources};
 
 /// What is hashed in front of the canonical bytes, so that no other hash can pass for a pod's.
 const DOMAIN: &[u8] = b"roadstead pod v1\n";
@@ -59,6 +60,8 @@ pub struct Pod(Parts);
 struct Parts {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     configs: BTreeMap<Name, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<Egress>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     ingress: BTreeMap<Host, Target>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -109,6 +112,18 @@ pub enum Http {
     Http1,
     /// HTTP/2 without TLS, from the first byte ("prior knowledge"): gRPC.
     H2c,
+}
+
+/// What a pod wants to send to the world; what it leaves out is the provider's to say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// How fast, answers to visitors included.
+    #[serde(default, rename = "rate_bps", skip_serializing_if = "Option::is_none")]
+    pub rate: Option<BitRate>,
+    /// How much in 30 days, answers to visitors apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Bytes>,
 }
 
 /// What services reach each other over. Those that share none do not.
@@ -191,6 +206,11 @@ impl Pod {
         &self.0.tls
     }
 
+    /// What it wants to send to the world.
+    pub fn egress(&self) -> Egress {
+        self.0.egress.unwrap_or_default()
+    }
+
     /// The contents of its configs.
     pub fn configs(&self) -> &BTreeMap<Name, String> {
         &self.0.configs
@@ -270,9 +290,12 @@ impl Parts {
 
     fn resources(&self) -> Resources {
         // Within their limits, neither sum comes near to its type's end.
-        let services = self.services.values().map(|service| service.limits);
+        let services = self.services.values().map(|service| Resources {
+            cpu: service.limits.cpu,
+            memory: service.limits.memory,
+            storage: service.layer(),
+        });
         services
-            .map(|limits| Resources { cpu: limits.cpu, memory: limits.memory, storage: Bytes(0) })
             .chain(
                 self.volumes
                     .values()

@@ -25,6 +25,13 @@ pub struct Cpu(pub u32);
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
+/// How fast something is sent, in bits per second.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct BitRate(pub u64);
+
 /// What a pod, or a provider, has in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +40,7 @@ pub struct Resources {
     pub cpu: Cpu,
     /// Memory.
     pub memory: Bytes,
-    /// Space on volumes.
+    /// Space on volumes, and what containers may write beside them.
     pub storage: Bytes,
 }
 
@@ -80,6 +87,12 @@ pub enum ParseResourceError {
     /// Not an amount of bytes.
     #[error("{0:?} is not an amount of bytes such as 128M, 1Gi, 512k or 1048576")]
     NotBytes(String),
+    /// Not a rate.
+    #[error("{0:?} is not a rate such as 10Mbit, 500kbit or 1Gbit (per second)")]
+    NotRate(String),
+    /// Not a whole number of bits.
+    #[error("{0:?} is not a whole number of bits per second")]
+    NotWholeBits(String),
     /// Not a whole number of bytes.
     #[error("{0:?} is not a whole number of bytes")]
     NotWhole(String),
@@ -186,6 +199,41 @@ impl FromStr for Bytes {
             Inexact::Fraction => ParseResourceError::NotWhole(text.to_owned()),
             Inexact::Overflow => ParseResourceError::TooLarge(text.to_owned()),
         })
+    }
+}
+
+/// Bits per second, as networks are sold: `10Mbit` and `10M` are ten million of them.
+impl FromStr for BitRate {
+    type Err = ParseResourceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let not_rate = || ParseResourceError::NotRate(text.to_owned());
+        let trimmed = text.trim();
+        let unit = trimmed.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = trimmed.strip_suffix(unit).ok_or_else(not_rate)?;
+        let scale = match unit.trim_start().to_ascii_lowercase().trim_end_matches("bit") {
+            "" => 1,
+            "k" => 1_000,
+            "m" => 1_000_000,
+            "g" => 1_000_000_000,
+            _ => return Err(not_rate()),
+        };
+        let number = Decimal::parse(number).ok_or_else(not_rate)?;
+        number.times(scale).map(Self).map_err(|inexact| match inexact {
+            Inexact::Fraction => ParseResourceError::NotWholeBits(text.to_owned()),
+            Inexact::Overflow => ParseResourceError::TooLarge(text.to_owned()),
+        })
+    }
+}
+
+/// In the largest unit of which it is a whole number: `10 Mbit/s`.
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1_000, "kbit/s")];
+        match units.iter().find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} bit/s", self.0),
+        }
     }
 }
 
@@ -308,6 +356,22 @@ mod tests {
         check("18446744073709551615", u64::MAX, "18446744073709551615 B");
         for bad in ["", "M", "-1M", "1.0001k", "1P", "1 M B", "18446744073709551616", "99999999T"] {
             bad.parse::<Bytes>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn rates_read_and_print() {
+        let check = |text: &str, bits: u64, shown: &str| {
+            let rate: BitRate = text.parse().unwrap();
+            assert_eq!((rate.0, rate.to_string().as_str()), (bits, shown), "{text}");
+        };
+        check("10Mbit", 10_000_000, "10 Mbit/s");
+        check("10M", 10_000_000, "10 Mbit/s");
+        check("1.5 gbit", 1_500_000_000, "1500 Mbit/s");
+        check("64k", 64_000, "64 kbit/s");
+        check("64001", 64_001, "64001 bit/s");
+        for bad in ["", "M", "-1M", "10MB", "10Mi", "10mbps", "0.1", "99999999999G"] {
+            bad.parse::<BitRate>().unwrap_err();
         }
     }
 

@@ -41,6 +41,8 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ ingress: { a.example.org: \"web:8080\" }, tls: { a.example.org: acme, b.example.org: dns, c_d: dns, d.example.org: { certificate: \"a b\", keys: k } } }",
     "{ ingress: { a.example.org: \"web:8080\" }, tls: { a.example.org: { certificate: cert, key: key } } }",
     "{ ingress: { a.example.org: \"web:8080\" }, tls: { b.example.org: dns } }",
+    "{ egress: { rate: 10MB, total: lots, burst: 1 } }",
+    "{ egress: 10M }",
     "[]",
 ];
 
@@ -136,7 +138,7 @@ fn the_guestbook_has_this_form_and_this_hash() {
     expect_file!["pods/guestbook.json"].assert_eq(&text(&pod));
     expect!["0x4ec7b3232c53dd7e102a3cf95e5fae7869e53f1dccbbbfe535874aaacd54d675"]
         .assert_eq(&pod.hash().to_string());
-    assert_eq!(pod.resources().to_string(), "0.5 cpu, 128 MiB memory, 1 GiB storage");
+    assert_eq!(pod.resources().to_string(), "0.5 cpu, 128 MiB memory, 2 GiB storage");
     assert_eq!(Pod::decode(&pod.canonical()).unwrap(), pod);
     assert_eq!(pod.hash().to_string().parse::<PodHash>().unwrap(), pod.hash());
 }
@@ -400,6 +402,9 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         web(
             "scale: 2\ntty: 1\nstdin_open: maybe\nconfigs: [a]\nshm_size: 1k\ngroup_add: [\"a b\", \"1:2\"]\ndomainname: A_b\nplatform: linux/arm64\npull_policy: sometimes\nattach: 1\nipc: shareable\ncgroup: host\ngpus: all\nx-roadstead: {}\nx-team: fine",
         ),
+        web("runtime: kata\nstorage_opt: { size: 1M, mode: fast }"),
+        web("runtime: [runsc]\nstorage_opt: 1G"),
+        format!("{}x-roadstead: {{ egress: {{ rate: 1k, total: 1K }} }}\n", web("ports: [8080]")),
     ];
     let blocks = REFUSED_BLOCKS.iter().map(|text| block(text));
     let refused: Vec<String> = files

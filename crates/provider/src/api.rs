@@ -168,7 +168,7 @@ impl From<BlobError> for Refusal {
             BlobError::NotDigest(_)
             | BlobError::WrongDigest { .. }
             | BlobError::WrongLayers { .. }
-            | BlobError::Config(..)
+            | BlobError::Refused(..)
             | BlobError::Upload(_) => told(StatusCode::UNPROCESSABLE_ENTITY, err),
         }
     }
@@ -183,6 +183,9 @@ impl From<EngineError> for Refusal {
             | EngineError::NotPushed(_)
             | EngineError::User { .. }
             | EngineError::Program { .. }
+            | EngineError::Declared { .. }
+            | EngineError::Unbounded { .. }
+            | EngineError::Runtime(_)
             | EngineError::NoNetwork
             | EngineError::Firewall(_)
             | EngineError::Volume(_)
@@ -252,8 +255,16 @@ async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
         capacity: config.capacity,
         free: shared.free(open.iter().map(|lease| lease.pod)),
         running: open.len(),
+        runtimes: runtimes(&shared.engine),
+        user_namespaces: shared.engine.abilities().root.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
+}
+
+/// As the pod file names them.
+fn runtimes(engine: &engine::Engine) -> Vec<String> {
+    let gvisor = engine.abilities().gvisor.then_some("runsc");
+    ["runc"].into_iter().chain(gvisor).map(str::to_owned).collect()
 }
 
 fn is_open(lease: &Lease) -> bool {
@@ -486,6 +497,7 @@ async fn lease(
         }
         (_, Err(_)) => (),
     }
+    let egress = api.shared.engine.egress().of(lease.key);
     let status = LeaseStatus::new(id, phase, pod);
-    Ok(Json(LeaseStatus { message, urls, ports, notes, services, ..status }))
+    Ok(Json(LeaseStatus { message, urls, ports, notes, egress, services, ..status }))
 }

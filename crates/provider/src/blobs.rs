@@ -17,14 +17,13 @@ use protocol::pod::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
+use crate::{
+    config::ImageLimits,
+    screen::{Archive, ImageConfig, MAX_CONFIG, ScreenError},
+};
+
 /// The largest blob.
 pub(crate) const MAX_BLOB: u64 = 4 << 30;
-
-/// An image's configuration is a small JSON document.
-const MAX_CONFIG: u64 = 1 << 20;
-
-/// The most layers of an image; overlay file systems take 128.
-const MAX_LAYERS: usize = 127;
 
 /// For how long a blob is kept that no image was made of: the next version of an image shares most of its layers.
 const BLOB_LIFE: Duration = Duration::from_secs(7 * 86_400);
@@ -45,8 +44,8 @@ pub(crate) enum BlobError {
     Missing(String),
     #[error("image {id} has the layers {wanted:?}, the request names {got:?}")]
     WrongLayers { id: String, wanted: Vec<String>, got: Vec<String> },
-    #[error("image {0} has no configuration that can be read: {1}")]
-    Config(String, String),
+    #[error("image {0} is refused")]
+    Refused(String, #[source] ScreenError),
     #[error("the upload broke off")]
     Upload(#[source] axum::Error),
     #[error("the blob store failed")]
@@ -58,13 +57,14 @@ pub(crate) enum BlobError {
 pub(crate) struct Blobs {
     dir: PathBuf,
     limit: u64,
+    images: ImageLimits,
 }
 
 impl Blobs {
-    /// The store in `dir`, of at most `limit` bytes.
-    pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
+    /// The store in `dir`, of at most `limit` bytes, for images within these limits.
+    pub(crate) fn open(dir: &Path, limit: u64, images: ImageLimits) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_owned(), limit })
+        Ok(Self { dir: dir.to_owned(), limit, images })
     }
 
     /// `sha256:<hex>`, checked, so that it can be part of a path.
@@ -120,37 +120,22 @@ impl Blobs {
         id: &Digest,
         layers: &[String],
     ) -> Result<std::fs::File, BlobError> {
+        let refused = |err| BlobError::Refused(id.to_string(), err);
         let config = self.config(wallet, id)?;
-        let parsed: ImageConfig = serde_json::from_slice(&config)
-            .map_err(|err| BlobError::Config(id.to_string(), err.to_string()))?;
-        let wanted = parsed.rootfs.diff_ids;
-        if wanted != layers || layers.len() > MAX_LAYERS {
+        let wanted = ImageConfig::read(&config).map_err(refused)?.layers;
+        if !wanted.iter().map(Digest::as_str).eq(layers.iter().map(String::as_str)) {
+            let wanted = wanted.iter().map(ToString::to_string).collect();
             return Err(BlobError::WrongLayers {
                 id: id.to_string(),
                 wanted,
                 got: layers.to_vec(),
             });
         }
-        let config_name = format!("{}.json", hex_of(id));
-        let mut names = Vec::new();
-        let mut tar = tar::Builder::new(tempfile::tempfile_in(&self.dir)?);
-        append(&mut tar, &config_name, &config)?;
-        for layer in layers {
-            let digest = Self::digest(layer)?;
-            let name = format!("{}/layer.tar", hex_of(&digest));
-            // A layer may come twice in an image (empty ones do).
-            if !names.contains(&name) {
-                let mut file = self.used(wallet, &digest)?;
-                tar.append_file(&name, &mut file)?;
-            }
-            names.push(name);
+        let mut archive = Archive::new(&self.dir, self.images)?;
+        for layer in &wanted {
+            archive.layer(self.used(wallet, layer)?, layer).map_err(refused)?;
         }
-        let manifest =
-            serde_json::json!([{ "Config": config_name, "RepoTags": [], "Layers": names }]);
-        append(&mut tar, "manifest.json", manifest.to_string().as_bytes())?;
-        let mut file = tar.into_inner()?;
-        io::Seek::rewind(&mut file)?;
-        Ok(file)
+        Ok(archive.finish(&config)?)
     }
 
     fn config(&self, wallet: Address, id: &Digest) -> Result<Vec<u8>, BlobError> {
@@ -212,25 +197,6 @@ fn hex_of(digest: &Digest) -> &str {
     digest.as_str().trim_start_matches("sha256:")
 }
 
-#[derive(serde::Deserialize)]
-struct ImageConfig {
-    rootfs: RootFs,
-}
-
-#[derive(serde::Deserialize)]
-struct RootFs {
-    diff_ids: Vec<String>,
-}
-
-fn append(tar: &mut tar::Builder<std::fs::File>, name: &str, data: &[u8]) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(data.len() as u64);
-    header.set_mode(0o644);
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    header.set_mtime(now.as_secs());
-    tar.append_data(&mut header, name, data)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn a_blob_is_its_wallets_alone_and_must_be_what_it_is_called() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path(), 1_000).unwrap();
+        let blobs = Blobs::open(folder.path(), 1_000, ImageLimits::default()).unwrap();
         let (one, two) = (Address::repeat_byte(1), Address::repeat_byte(2));
         let digest = put(&blobs, one, "layer").await;
         assert!(blobs.has(one, &digest));
@@ -261,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_used_longest_ago_makes_room() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path(), 100).unwrap();
+        let blobs = Blobs::open(folder.path(), 100, ImageLimits::default()).unwrap();
         let wallet = Address::repeat_byte(1);
         let old = put(&blobs, wallet, &"a".repeat(40)).await;
         let young = put(&blobs, wallet, &"b".repeat(40)).await;

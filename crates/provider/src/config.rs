@@ -9,7 +9,7 @@ use std::{
 
 use protocol::{
     amount::Amount,
-    resources::{Bytes, PriceList, Resources},
+    resources::{BitRate, Bytes, PriceList, Resources},
 };
 
 /// A provider's configuration; the binary reads it, once.
@@ -47,8 +47,17 @@ pub struct Config {
     pub keep: Keep,
     /// What of the machine stays free for nothing new to be refused.
     pub limits: Limits,
-    /// What pushed images may take on disk while they wait to be loaded.
+    /// The largest images that are taken.
+    pub images: ImageLimits,
+    /// What each lease may send to the world.
+    pub egress: EgressLimits,
+    /// What pushed images may take on disk while they wait to be loaded, and again while the engine has them and no pod
+    /// uses them.
     pub pushed: Bytes,
+    /// Whether it runs only where root in a container is nobody on the machine.
+    pub user_namespaces: bool,
+    /// Registries that may be on private addresses and without TLS, as `host` or `host:port`.
+    pub registries: Vec<String>,
     /// The range out of which each pod gets a network of its own.
     pub networks: NetworkRange,
     /// The name servers that pods ask: the machine's own are often out of their reach.
@@ -225,6 +234,36 @@ impl Ports {
             Ok(address) => format!("[{address}]:{number}"),
             Err(_) => format!("{}:{number}", self.address),
         }
+    }
+}
+
+/// The largest image that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// What all its layers take, unpacked.
+    pub size: Bytes,
+    /// How many files are in them, links and folders included.
+    pub files: u64,
+}
+
+impl Default for ImageLimits {
+    fn default() -> Self {
+        Self { size: Bytes(8 << 30), files: 500_000 }
+    }
+}
+
+/// The most that a lease may send to the world, and what it may if its pod does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EgressLimits {
+    /// How fast, answers to visitors included.
+    pub rate: BitRate,
+    /// How much in 30 days, answers to visitors apart.
+    pub total: Bytes,
+}
+
+impl Default for EgressLimits {
+    fn default() -> Self {
+        Self { rate: BitRate(100_000_000), total: Bytes(1 << 40) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
 mod images;
+mod layers;
 mod networks;
 mod operate;
 mod spec;
@@ -24,7 +25,7 @@ use bollard::{
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-        ContainerSummaryStateEnum, HealthStatusEnum,
+        ContainerSummaryStateEnum, HealthStatusEnum, SystemInfo,
     },
     query_parameters::{
         CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
@@ -33,21 +34,25 @@ use bollard::{
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
-use protocol::pod::{AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Service};
+use protocol::pod::{
+    AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Runtime, Service,
+};
 use seal::Secrets;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::operate::Program;
 use self::{
-    images::{Image, numeric_owner},
+    images::{Given, Image, numeric_owner},
     networks::DEFAULT_NETWORK,
     spec::Place,
 };
 use crate::{
     config::{Config, NetworkRange},
+    egress::Egress,
     firewall::{self, FirewallError},
     leases::PodKey,
     records::Records,
+    registry::Registries,
     volumes::{VolumeError, Volumes},
     wire::{LogLine, LogStream},
 };
@@ -77,6 +82,16 @@ pub(crate) enum EngineError {
     User { service: Label, user: String },
     #[error("service {service}: its program cannot be run: {why}")]
     Program { service: Label, why: String },
+    #[error(
+        "service {service}: its image declares {paths} as volumes; mount a volume or a tmpfs there, or give it storage_opt.size"
+    )]
+    Declared { service: Label, paths: String },
+    #[error(
+        "service {service}: what it writes cannot be bounded here: {why}; give it read_only: true"
+    )]
+    Unbounded { service: Label, why: String },
+    #[error(transparent)]
+    Runtime(#[from] NoRuntime),
     #[error("there is no free network left for the pod")]
     NoNetwork,
     #[error("the pod could not be fenced in")]
@@ -99,6 +114,9 @@ pub(crate) struct Engine {
     range: NetworkRange,
     dns: Vec<Ipv4Addr>,
     volumes: Volumes,
+    registries: Registries,
+    given: Given,
+    egress: Egress,
     secrets: PathBuf,
     /// Where the logs of containers that are removed go.
     records: Arc<Records>,
@@ -107,7 +125,58 @@ pub(crate) struct Engine {
     socket: Option<PathBuf>,
     /// A file that is as old as the engine.
     pid: PathBuf,
+    /// Why it cannot bound what containers write, if it cannot.
+    unbounded: Option<String>,
+    /// What it can do beyond what every engine can.
+    abilities: Abilities,
 }
+
+/// What an engine can do beyond what every engine can.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// Whether it has gVisor, under the name `runsc`.
+    pub(crate) gvisor: bool,
+    /// Who root in containers is on the machine, where that is not root (`userns-remap`).
+    pub(crate) root: Option<(u32, u32)>,
+}
+
+impl Abilities {
+    fn of(info: &SystemInfo) -> Self {
+        let remaps = info.security_options.iter().flatten().any(|o| o == "name=userns");
+        // Then the engine keeps its files in a folder that is called after them.
+        let folder = info.docker_root_dir.as_deref().and_then(|root| root.rsplit('/').next());
+        let root = folder.and_then(|name| {
+            let (user, group) = name.split_once('.')?;
+            Some((user.parse().ok()?, group.parse().ok()?))
+        });
+        Self {
+            gvisor: info.runtimes.as_ref().is_some_and(|all| all.contains_key("runsc")),
+            root: root.filter(|_ids| remaps),
+        }
+    }
+
+    /// Whether a pod's services can be run as they want to be.
+    pub(crate) fn suit(&self, pod: &Pod) -> Result<(), NoRuntime> {
+        let wants = |service: &Service| service.runtime == Some(Runtime::Runsc);
+        match pod.services().iter().find(|(_, service)| wants(service) && !self.gvisor) {
+            Some((name, _)) => Err(NoRuntime(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Who somebody in a container is on the machine.
+    fn outside(&self, (user, group): (u32, u32)) -> (u32, u32) {
+        let (first_user, first_group) = self.root.unwrap_or_default();
+        (first_user.saturating_add(user), first_group.saturating_add(group))
+    }
+}
+
+/// A service wants a runtime that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "services.{0}.runtime: gVisor (runsc) is not installed here; choose another provider, or remove this"
+)]
+pub(crate) struct NoRuntime(Label);
 
 /// Whose pods they are: one engine may serve several providers, and one key several chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +258,8 @@ impl PodKey {
         format!("rs-{}-{}", self.lease, self.short())
     }
 
-    fn short(&self) -> String {
+    /// What tells the lease's opening from others, in names that may not be long.
+    pub(crate) fn short(&self) -> String {
         hex::encode(&self.opening[..6])
     }
 
@@ -205,22 +275,43 @@ impl Engine {
         owner: Owner,
         config: &Config,
         volumes: Volumes,
+        registries: Registries,
         records: Arc<Records>,
-    ) -> Result<Self, DockerError> {
+    ) -> Result<Self, EngineError> {
         let host = config.docker.as_deref().unwrap_or(terminal::DEFAULT);
-        let docker = Docker::connect_with_host(host)?;
+        let docker = Docker::connect_with_host(host)?.negotiate_version().await?;
+        let given = Given::open(&config.data, config.pushed.0).map_err(VolumeError::Io)?;
+        let socket = terminal::socket(host);
+        let info = docker.info().await?;
+        let abilities = Abilities::of(&info);
+        let root = info.docker_root_dir.map(PathBuf::from);
+        let root = root.filter(|root| socket.is_some() && root.is_dir());
+        let unbounded = layers::unbounded(info.driver.as_deref(), root.as_deref());
+        if let Some(why) = &unbounded {
+            tracing::warn!("only services with read_only: true are taken: {why}");
+        }
         Ok(Self {
-            docker: docker.negotiate_version().await?,
+            docker,
             owner,
             range: config.networks,
             dns: config.dns.clone(),
             volumes,
+            registries,
+            given,
+            egress: Egress::new(config.egress, Arc::clone(&records)),
             secrets: config.run.join("secrets"),
             records,
             archiving: Arc::new(Semaphore::new(ARCHIVES)),
-            socket: terminal::socket(host),
+            socket,
             pid: config.engine_pid.clone(),
+            unbounded,
+            abilities,
         })
+    }
+
+    /// What it can do beyond what every engine can.
+    pub(crate) fn abilities(&self) -> &Abilities {
+        &self.abilities
     }
 
     /// Where the engine keeps its images and containers, where that is on this machine.
@@ -297,6 +388,7 @@ impl Engine {
 
     /// Makes what the services of a pod need: networks and volumes. What is there already is left alone.
     pub(crate) async fn prepare(&self, order: &Order<'_>) -> Result<Stage, EngineError> {
+        self.abilities.suit(order.pod)?;
         let images = self.images(order.pod).await?;
         firewall::ensure().await?;
         let mut wanted = order.pod.networks();
@@ -312,6 +404,8 @@ impl Engine {
             let base = self.network(order, &name, network).await?;
             networks.insert(name.clone(), (order.key.network(order.hash, &name), base));
         }
+        let bridges = self.bridges(order.key, order.hash, order.pod);
+        self.egress.limit(order.key, order.pod.egress(), &bridges).await?;
         self.volumes(order, &images).await?;
         Ok(Stage { images, networks })
     }
@@ -346,7 +440,11 @@ impl Engine {
             })
             .collect();
         // After a restart of the machine they are not in memory any more.
-        let files = self.lay_files(order, label, service, image).await?;
+        let mut files = self.lay_files(order, label, service, image).await?;
+        let ips = attached
+            .iter()
+            .filter_map(|(_, endpoint)| endpoint.ipam_config.as_ref()?.ipv4_address.as_deref());
+        files.extend(self.lay_names(order, label, service, &ips.collect::<Vec<_>>())?);
         let id = match there {
             Some(container) => container.id.clone(),
             None => {
@@ -366,6 +464,14 @@ impl Engine {
                 self.create(&name, spec::container(label, service, place)).await?
             }
         };
+        match self.bound(label, service, &id).await {
+            Err(err @ EngineError::Volume(VolumeError::Lost(_))) => {
+                // The next try makes another one.
+                self.remove_containers(&[&id]).await?;
+                return Err(err);
+            }
+            bounded => bounded?,
+        }
         self.attach(&id, attached).await?;
         match self.docker.start_container(&id, None).await {
             // Docker's way to say that the program is not in the image, or not one.
@@ -399,6 +505,7 @@ impl Engine {
         let mut files = BTreeMap::new();
         let mut lay = |target: &AbsPath, file: &PlacedFile, name: String, contents: &[u8]| {
             let owner = (file.uid.unwrap_or(user), file.gid.unwrap_or(group));
+            let owner = self.abilities.outside(owner);
             let path = folder.join(name);
             write_file(&path, contents, file.mode, owner).map_err(EngineError::Secrets)?;
             files.insert(target.clone(), path);
@@ -413,6 +520,25 @@ impl Engine {
         for (number, (target, config)) in service.configs.iter().enumerate() {
             let contents = order.pod.configs().get(&config.source).map_or("", String::as_str);
             lay(target, config, format!("config-{number}"), contents.as_bytes())?;
+        }
+        Ok(files)
+    }
+
+    /// Lays down the files by which a service knows itself and finds others; where each of them is.
+    fn lay_names(
+        &self,
+        order: &Order<'_>,
+        name: &Label,
+        service: &Service,
+        ips: &[&str],
+    ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
+        let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
+        let mut files = BTreeMap::new();
+        for (target, contents) in networks::names(name, service, ips) {
+            let Ok(target) = target.parse::<AbsPath>() else { continue };
+            let path = folder.join(target.as_str().trim_start_matches("/etc/"));
+            write_file(&path, contents.as_bytes(), 0o444, (0, 0)).map_err(EngineError::Secrets)?;
+            files.insert(target, path);
         }
         Ok(files)
     }
@@ -615,15 +741,24 @@ impl Engine {
                 }
                 _gone => (),
             }
+            if let Some(bridge) = networks::bridge_of(&network) {
+                self.egress.release(key, &bridge).await?;
+            }
             // Last, because by its network a pod is found again where this is broken off.
             gone(self.docker.remove_network(&network.name.unwrap_or_default()).await)?;
         }
         Ok(())
     }
 
+    /// What leases may send, and sent.
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
     /// Removes everything of a lease, its volumes included.
     pub(crate) async fn remove(&self, key: PodKey) -> Result<(), EngineError> {
         self.retire(key, |_any| true).await?;
+        self.egress.forget(key).await?;
         let prefix = key.prefix();
         let options = ListVolumesOptionsBuilder::new().filters(&self.mine()).build();
         let volumes = self.docker.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
@@ -640,8 +775,14 @@ impl Engine {
 
     async fn remove_containers(&self, ids: &[&str]) -> Result<(), EngineError> {
         for id in ids {
+            let layer = self.layer_of(id).await?;
+            if let Some(layer) = &layer {
+                layer.release()?;
+            }
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
             gone(self.docker.remove_container(id, Some(options)).await)?;
+            let folder = layer.and_then(|layer| layer.folder);
+            self.volumes.uncover(id, folder.as_deref()).await?;
         }
         Ok(())
     }

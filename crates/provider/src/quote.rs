@@ -27,7 +27,8 @@ use crate::{
     acts::{self, ActError, MayNot},
     certificates::{self, TlsError},
     config::Config,
-    engine::EngineError,
+    egress::TooMuch,
+    engine::{EngineError, NoRuntime},
     leases::Lease,
     pods::PodError,
     ports::PortsError,
@@ -61,6 +62,12 @@ pub(crate) enum QuoteError {
         "volumes.{0}: the size of a volume stays as long as its lease: {1} now, {2} wished for"
     )]
     VolumeResized(String, String, String),
+    #[error("services.{0}: what it writes cannot be bounded here ({1}); give it read_only: true")]
+    Unbounded(String, String),
+    #[error(transparent)]
+    Egress(#[from] TooMuch),
+    #[error(transparent)]
+    Runtime(#[from] NoRuntime),
     #[error("the provider is not listed at the moment; try again later")]
     NotListed,
     #[error("there is no offer: {0}")]
@@ -130,6 +137,9 @@ impl QuoteError {
             Self::Coverage { .. } => "coverage",
             Self::Sla { .. } => "sla",
             Self::VolumeResized(..) => "volume",
+            Self::Unbounded(..) => "unbounded",
+            Self::Egress(_) => "egress",
+            Self::Runtime(_) => "runtime",
             Self::NotListed => "not-listed",
             Self::Closed(_) => "closed",
             Self::Pressure(_) => "pressure",
@@ -208,6 +218,9 @@ impl Quoter {
         self.fits(shared, &pod, &others)?;
         shared.ports.fits(&pod, current.map(|current| current.key))?;
         certificates::fits(self.config.tls.as_ref(), &pod)?;
+        bounded(shared, &pod)?;
+        shared.engine.abilities().suit(&pod)?;
+        shared.engine.egress().allowed(pod.egress())?;
         if let Some(current) = current {
             keeps_volumes(shared, current.pod, &pod)?;
         }
@@ -309,6 +322,15 @@ impl Quoter {
             true => Ok(()),
             false => Err(QuoteError::Coverage { wanted, free: Amount(free) }),
         }
+    }
+}
+
+/// Whether what the services write can be bounded here.
+fn bounded(shared: &Shared, pod: &Pod) -> Result<(), QuoteError> {
+    let writes = pod.services().iter().find(|(_, service)| service.layer().0 > 0);
+    match (shared.engine.bounds(), writes) {
+        (Err(why), Some((name, _))) => Err(QuoteError::Unbounded(name.to_string(), why.to_owned())),
+        _ => Ok(()),
     }
 }
 

@@ -916,7 +916,13 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         JobError::Engine(EngineError::Image { .. } | EngineError::NotPushed(_)) => {
             (tries + 1 >= IMAGE_TRIES).then_some(CloseReason::ImageUnavailable)
         }
-        JobError::Engine(EngineError::User { .. } | EngineError::Program { .. })
+        JobError::Engine(
+            EngineError::User { .. }
+            | EngineError::Program { .. }
+            | EngineError::Declared { .. }
+            | EngineError::Unbounded { .. }
+            | EngineError::Runtime(_),
+        )
         | JobError::Failed(..)
         | JobError::Late(..) => Some(CloseReason::Unhealthy),
         JobError::Full(..) => Some(CloseReason::ProviderFull),

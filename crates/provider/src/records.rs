@@ -134,6 +134,11 @@ impl Records {
         self.folder(key).join("logs")
     }
 
+    /// Where it is kept how much a lease sent.
+    pub(crate) fn egress(&self, key: PodKey) -> PathBuf {
+        self.folder(key).join("egress")
+    }
+
     /// Where what a lease used is kept.
     pub(crate) fn usage(&self, key: PodKey) -> PathBuf {
         self.folder(key).join("usage")

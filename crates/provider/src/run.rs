@@ -37,6 +37,7 @@ use crate::{
     reconcile::{Reconciler, Runs, Shared},
     records::Records,
     register::{RegisterError, adopt_prices, register},
+    registry::Registries,
     session::Sessions,
     shown::Shown,
     slots::Slots,
@@ -75,7 +76,15 @@ pub enum RunError {
     Memory(String, #[source] nix::Error),
     /// Docker cannot be used.
     #[error("Docker cannot be used; is the engine running?")]
-    Engine(#[source] bollard::errors::Error),
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Root in a container would be root on the machine, and is not to be.
+    #[error(
+        "engine.user_namespaces is set, and Docker does not remap users; write \"userns-remap\": \"default\" into its daemon.json and start it again, or unset this"
+    )]
+    NoUserNamespaces,
+    /// Registries cannot be asked.
+    #[error("registries cannot be asked")]
+    Registries(#[source] reqwest::Error),
     /// The chain cannot be read.
     #[error("the chain cannot be read")]
     Chain(#[from] ReadError),
@@ -112,12 +121,15 @@ pub async fn run(
     let volumes = Volumes::open(&config.data, &config.run).map_err(folder(&config.data))?;
     let pods = Pods::open(&config.data).map_err(folder(&config.data))?;
     let shown = Shown::open(&config.data).map_err(folder(&config.data))?;
-    let blobs =
-        Blobs::open(&config.data.join("blobs"), config.pushed.0).map_err(folder(&config.data))?;
+    let blobs = Blobs::open(&config.data.join("blobs"), config.pushed.0, config.images)
+        .map_err(folder(&config.data))?;
     let records = Records::open(&config.data, config.keep).map_err(folder(&config.data))?;
     let records = Arc::new(records);
     let who = sender.address();
     let engine = connect(&config, &sender, volumes, Arc::clone(&records)).await?;
+    if config.user_namespaces && engine.abilities().root.is_none() {
+        return Err(RunError::NoUserNamespaces);
+    }
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
     let secure = match &config.tls {
@@ -334,8 +346,11 @@ async fn connect(
         chain_id: deployment.chain_id,
         leases: deployment.leases,
     };
-    let engine = Engine::connect(owner, config, volumes, records).await;
-    engine.map_err(RunError::Engine)
+    let folder = config.data.join("blobs");
+    let registries = Registries::new(config.registries.clone(), config.images, &folder);
+    let registries = registries.map_err(RunError::Registries)?;
+    let engine = Engine::connect(owner, config, volumes, registries, records).await;
+    engine.map_err(|err| RunError::Engine(Box::new(err)))
 }
 
 /// Removes every pod of a provider that does not run, with its volumes, whatever the chain says: for a market that is
@@ -429,6 +444,15 @@ async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: Cancella
             Ok(()) => shared.shown.tidy(&shared.engine).await,
             Err(err) => Err(err),
         };
+        if let Err(err) = shared.engine.tidy_layers().await {
+            tracing::warn!(
+                error = causes(&err),
+                "layers of former containers could not be removed"
+            );
+        }
+        if let Err(err) = shared.engine.tidy_images().await {
+            tracing::warn!(error = causes(&err), "images that no pod uses could not be removed");
+        }
         if let Err(err) = cleaned {
             tracing::warn!(error = %err, "what nobody needs any more could not be removed");
         }

@@ -4,6 +4,8 @@
 //! run folder, which a reboot empties: a stale device number never becomes another pod's volume.
 //!
 //! After its lease a volume is kept for a while, as the file alone, in another folder.
+//!
+//! What a container writes outside of its volumes is bounded in the same way: see `engine::layers`.
 
 use std::{
     io,
@@ -29,12 +31,15 @@ pub(crate) enum VolumeError {
     Mount(#[from] nix::Error),
     #[error("the volume is not attached: its pod has not started yet")]
     Detached,
+    #[error("the file of layer {0} is gone, and with it what its container wrote")]
+    Lost(String),
 }
 
 /// Where the volumes' files and the links to their devices are.
 #[derive(Debug, Clone)]
 pub(crate) struct Volumes {
     files: PathBuf,
+    layers: PathBuf,
     kept: PathBuf,
     links: PathBuf,
     mounts: PathBuf,
@@ -86,14 +91,15 @@ impl Volumes {
     pub(crate) fn open(data: &Path, run: &Path) -> io::Result<Self> {
         let (files, links) = (data.join("volumes"), run.join("volumes"));
         let (kept, mounts) = (data.join("kept"), run.join("mounts"));
-        for folder in [&files, &links, &kept, &mounts] {
+        let layers = data.join("layers");
+        for folder in [&files, &layers, &links, &kept, &mounts] {
             std::fs::create_dir_all(folder)?;
         }
         // What a provider that was killed left mounted.
         for entry in std::fs::read_dir(&mounts)? {
             unmount(&entry?.path());
         }
-        Ok(Self { files, kept, links, mounts, lock: Arc::default() })
+        Ok(Self { files, layers, kept, links, mounts, lock: Arc::default() })
     }
 
     /// A device with the file system of volume `name`, made if it is not there. Its root belongs to `owner`.
@@ -204,12 +210,99 @@ impl Volumes {
 
     /// The names of all volumes.
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.files)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            names.extend(name.strip_suffix(".ext4").map(str::to_owned));
+        names(&self.files)
+    }
+
+    /// Mounts the file system of layer `name`, of `bytes`, over `folder`, if it is not mounted. One that is new gets a
+    /// copy of what is in the folder, and of the other folders of `copies`, each under its name; afterwards what the
+    /// folder has under the names in `moved` is in the file system alone.
+    pub(crate) async fn cover(
+        &self,
+        name: &str,
+        bytes: u64,
+        folder: &Path,
+        copies: &[(String, PathBuf)],
+        moved: [&str; 2],
+    ) -> Result<(), VolumeError> {
+        let _one_device_each = self.lock.lock().await;
+        if is_mount_point(folder)? {
+            return Ok(());
         }
-        Ok(names)
+        let file = self.layers.join(format!("{name}.ext4"));
+        if moved.iter().any(|name| folder.join(name).exists()) {
+            // What broke off in between is begun anew.
+            self.drop_file(&file).await?;
+            self.format(&file, bytes, (0, 0)).await?;
+            let place = tempfile::Builder::new().prefix(name).tempdir_in(&self.mounts)?.keep();
+            let device = self.device(&file).await?;
+            mount_layer(&device, &place)?;
+            let place = Mounted { folder: place };
+            copy(folder, place.path()).await?;
+            for (name, from) in copies {
+                let to = place.path().join(name);
+                std::fs::create_dir_all(&to)?;
+                copy(from, &to).await?;
+            }
+            drop(place);
+            for name in moved {
+                match std::fs::remove_dir_all(folder.join(name)) {
+                    Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err.into()),
+                    _removed_or_gone => (),
+                }
+            }
+        }
+        if !file.exists() {
+            return Err(VolumeError::Lost(name.to_owned()));
+        }
+        let device = self.device(&file).await?;
+        mount_layer(&device, folder)?;
+        self.detach_when_unused(&device).await
+    }
+
+    /// Removes layer `name`, which nobody uses any more, and everything in it.
+    pub(crate) async fn uncover(
+        &self,
+        name: &str,
+        folder: Option<&Path>,
+    ) -> Result<(), VolumeError> {
+        let _one_device_each = self.lock.lock().await;
+        if let Some(folder) = folder {
+            unmount_now(folder)?;
+        }
+        self.drop_file(&self.layers.join(format!("{name}.ext4"))).await
+    }
+
+    /// The names of all layers.
+    pub(crate) fn layers(&self) -> io::Result<Vec<String>> {
+        names(&self.layers)
+    }
+
+    /// What layer `name` takes of the disk.
+    pub(crate) fn layer_used(&self, name: &str) -> Option<u64> {
+        let meta = std::fs::metadata(self.layers.join(format!("{name}.ext4"))).ok()?;
+        Some(meta.blocks() * 512)
+    }
+
+    async fn drop_file(&self, file: &Path) -> Result<(), VolumeError> {
+        if !file.exists() {
+            return Ok(());
+        }
+        if let Some(device) = self.device_of(file).await? {
+            self.detach_when_unused(&device).await?;
+        }
+        Ok(std::fs::remove_file(file)?)
+    }
+
+    async fn device(&self, file: &Path) -> Result<String, VolumeError> {
+        match self.device_of(file).await? {
+            Some(device) => Ok(device),
+            None => run("losetup", &["--find", "--show", "--nooverlap", &text(file)]).await,
+        }
+    }
+
+    /// The kernel does it once nothing is mounted of it.
+    async fn detach_when_unused(&self, device: &str) -> Result<(), VolumeError> {
+        run("losetup", &["--detach", device]).await.map(drop)
     }
 
     /// Makes the file under another name first, so that a half-made one is never taken for a volume.
@@ -231,6 +324,48 @@ impl Volumes {
                 .await?;
         Ok(list.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()))
     }
+}
+
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".ext4").map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Whether another file system begins at `folder`, or a part of one.
+pub(crate) fn is_mount_point(folder: &Path) -> io::Result<bool> {
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
+    Ok(device(folder)? != device(folder.parent().unwrap_or(folder))?)
+}
+
+fn mount_layer(device: &str, at: &Path) -> Result<(), VolumeError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+    Ok(mount(Some(device), at, Some("ext4"), flags, None::<&str>)?)
+}
+
+/// Mounts `from` at `at` as well, if nothing is mounted there.
+pub(crate) fn bind(from: &Path, at: &Path) -> Result<(), VolumeError> {
+    if is_mount_point(at)? {
+        return Ok(());
+    }
+    Ok(mount(Some(from), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Unmounts what is mounted at `folder`, if anything is. Whoever has something open there keeps it.
+pub(crate) fn unmount_now(folder: &Path) -> Result<(), VolumeError> {
+    match umount2(folder, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Copies what is in a folder, with everything that belongs to it.
+async fn copy(from: &Path, to: &Path) -> Result<(), VolumeError> {
+    let from = format!("{}/.", from.display());
+    run("cp", &["--archive", "--one-file-system", "--", &from, &text(to)]).await.map(drop)
 }
 
 fn volume_file(name: &str, meta: &std::fs::Metadata) -> VolumeFile {

@@ -43,6 +43,12 @@ pub struct Info {
     pub free: Resources,
     /// How many leases it runs.
     pub running: usize,
+    /// What it can run a service with, as the pod file names it under `runtime`.
+    #[serde(default)]
+    pub runtimes: Vec<String>,
+    /// Whether root in a container is nobody on its machine.
+    #[serde(default)]
+    pub user_namespaces: bool,
     /// The version of this program.
     pub version: String,
 }
@@ -217,6 +223,9 @@ pub struct LeaseStatus {
     /// What its publisher should know of its hosts and ports, in sentences.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What it sent to the world, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressStatus>,
     /// Its containers.
     pub services: Vec<ServiceStatus>,
 }
@@ -225,7 +234,8 @@ impl LeaseStatus {
     /// One of which no more is known.
     pub(crate) fn new(lease: u64, phase: Phase, pod: PodHash) -> Self {
         let (urls, ports, notes, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { lease, phase, pod, message: None, urls, ports, notes, services }
+        let (message, egress) = (None, None);
+        Self { lease, phase, pod, message, urls, ports, notes, egress, services }
     }
 }
 
@@ -238,6 +248,18 @@ pub struct PublicPort {
     pub port: Port,
     /// The service.
     pub service: String,
+}
+
+/// What a lease sent to the world, answers to visitors apart, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressStatus {
+    /// What it was in its current 30 days.
+    pub sent: u64,
+    /// What it may be in them; what is beyond that is dropped.
+    pub total: u64,
+    /// When they end, in Unix seconds.
+    pub until: u64,
 }
 
 /// One service of a pod.

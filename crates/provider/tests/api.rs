@@ -14,8 +14,8 @@ use protocol::{
     resources::{Bytes, Cpu, PriceBreakdown, PriceList, Resources},
 };
 use provider::wire::{
-    ApiError, Attestation, Happening, Hold, ImageParts, Imported, Info, Keeps, LeaseEvent,
-    LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort, QuoteRequest,
+    ApiError, Attestation, EgressStatus, Happening, Hold, ImageParts, Imported, Info, Keeps,
+    LeaseEvent, LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort, QuoteRequest,
     QuoteResponse, ServiceStats, ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
 };
 use seal::attest::{Der, Evidence, Unattested};
@@ -128,6 +128,8 @@ fn the_types_are_as_documented() {
             capacity: resources,
             free: resources,
             running: 1,
+            runtimes: vec!["runc".into()],
+            user_namespaces: true,
             version: "1".into(),
         },
     );
@@ -174,6 +176,8 @@ fn the_types_are_as_documented() {
         restarts: 0,
     };
     check("ServiceStatus", &service, &ServiceStatus { health: None, ..service.clone() });
+    let egress = EgressStatus { sent: 1, total: 2, until: 3 };
+    one("EgressStatus", &egress);
     let status = LeaseStatus {
         lease: 1,
         phase: Phase::Running,
@@ -186,10 +190,12 @@ fn the_types_are_as_documented() {
             service: "db".into(),
         }],
         notes: vec!["n".into()],
+        egress: Some(egress),
         services: vec![service],
     };
     one("PublicPort", &status.ports[0]);
-    check("LeaseStatus", &status, &LeaseStatus { message: None, ..status.clone() });
+    let least = LeaseStatus { message: None, egress: None, ..status.clone() };
+    check("LeaseStatus", &status, &least);
     for stream in [LogStream::Stdout, LogStream::Stderr] {
         let (service, time, line) = ("web".into(), "t".into(), "l".into());
         one("LogLine", &LogLine { service, stream, time, line });

@@ -12,7 +12,9 @@ use std::{
 };
 
 use ::provider::{
-    config::{BidLimits, Config, Keep, Limits, NetworkRange, Ports, Terms},
+    config::{
+        BidLimits, Config, EgressLimits, ImageLimits, Keep, Limits, NetworkRange, Ports, Terms,
+    },
     wire::PublicPort,
 };
 use alloy::{
@@ -394,7 +396,12 @@ fn provider(
         bids: BidLimits::default(),
         keep: Keep::default(),
         limits: Limits::default(),
+        images: ImageLimits::default(),
+        egress: EgressLimits::default(),
         pushed: Bytes(4 << 30),
+        user_namespaces: false,
+        // As Docker does: a registry on this machine has no certificate.
+        registries: vec!["localhost".into(), "127.0.0.1".into()],
         networks: NetworkRange::default(),
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
         docker: docker_host(),

@@ -142,7 +142,9 @@ async fn a_machine_that_runs_short_takes_nothing_new_and_leaves_what_runs() -> a
             ("files_free = 1000000000000", "short of file descriptors"),
         ] {
             stack.provider.stop().await?;
-            std::fs::write(stack.provider.config(), format!("{before}\n[limits]\n{limit}\n"))?;
+            let short = before.replace("[limits]\n", &format!("[limits]\n{limit}\n"));
+            ensure!(short != before, "the provider's file has no [limits]");
+            std::fs::write(stack.provider.config(), short)?;
             stack.provider.start().await?;
             stack.publisher.run(&args).await?.refused(1, &[words])?;
             ensure!(site.get("/healthz").await.is_ok(), "{limit}: the pod does not answer");

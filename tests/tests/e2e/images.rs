@@ -130,6 +130,39 @@ async fn an_image_is_pulled_by_its_digest_and_no_other() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn images_are_looked_through_before_they_are_unpacked() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let (registry, here) = (Registry::start().await?, stack.machine().await?);
+        let name = registry.repository("hostile");
+        // 300 MiB of nothing, which are 300 KiB on their way.
+        let bomb = registry.add_bomb(300)?;
+        // Somebody else's image, of which nothing but its digest is known.
+        let theirs = stack.image("theirs").await?;
+        ensure!(here.image(&theirs.id).await? == theirs.id, "the engine does not have it");
+        let named = registry.name(&theirs.id, &[])?;
+        for (app, digest, why) in [
+            ("bomb", bomb, "it takes more than 256 MiB once it is unpacked"),
+            ("named", named, "answers 404"),
+        ] {
+            let pod = stack.probe(app, &format!("{name}@{digest}"), "")?;
+            let said = stack.publisher.run(&["deploy", pod.path(), "--yes", "--fund", "5"]).await?;
+            said.refused(3, &["did not start and is closed", why])?;
+            let lease = stack.openings().await?.last().context("nothing was opened")?.lease;
+            stack.closed(lease, CloseReason::ImageUnavailable).await?;
+            stack.nothing_is_left().await?;
+        }
+
+        // A pushed one.
+        let device = stack.image_of_a_device("device").await?;
+        let pod = stack.probe("device", &device.name, "")?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes"]).await?;
+        said.refused(1, &["is refused", "\"dev/mem\" is a device"])?;
+        stack.nothing_is_left().await
+    })
+    .await
+}
+
+#[tokio::test]
 async fn pods_come_back_with_their_engine() -> anyhow::Result<()> {
     story(Setup { engine: true, ..Setup::default() }, async |stack| {
         let image = stack.image("restarted").await?;

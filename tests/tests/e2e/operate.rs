@@ -264,7 +264,7 @@ async fn what_a_lease_leaves_is_kept_for_its_payer() -> anyhow::Result<()> {
         publisher.run(&["exec", &lease, "--", "/app"]).await?.refused(1, &["is closed"])?;
         let providers = publisher.json(&["providers"]).await?;
         let free = &providers[0]["info"]["free"]["storage"];
-        ensure!(*free == (512 - 64) << 20, "what is kept does not count: {free} are free");
+        ensure!(*free == (16_384_u64 - 64) << 20, "what is kept does not count: {free} are free");
 
         let stranger = stack.stranger().await?;
         for verb in [vec!["logs"], vec!["events"], vec!["volume", "ls"]] {

@@ -79,7 +79,7 @@ async fn a_pod_goes_where_its_expression_holds() -> anyhow::Result<()> {
         ensure!(who(&all)? == [none, us, eu], "{all}");
         ensure!(all[0]["info"].is_null() && all[1]["info"]["running"] == 0, "{all}");
         let rate = |index: usize| all[index]["price"].as_str().unwrap_or_default().parse::<u128>();
-        ensure!(rate(0)? == 282 && rate(1)? < rate(2)?, "{all}");
+        ensure!(rate(0)? == 1_306 && rate(1)? < rate(2)?, "{all}");
         ensure!(all[1]["freeBond"] == "500000000" && all[0]["freeBond"] == "0", "{all}");
 
         ensure!(holds("region.startsWith(\"eu\")").await? == [none, eu]);

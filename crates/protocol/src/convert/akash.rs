@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Draft, Service, at, label, literal, name, quantity};
+use super::{Draft, Service, at, label, layer, literal, name, quantity};
 use crate::{
     pod::tree::{At, Fields, Log},
     resources::{Bytes, Cpu},
@@ -17,6 +17,8 @@ const NO_COUNTERPART: &str = "a pod has nothing like it";
 struct Compute {
     cpu: Option<Cpu>,
     memory: Option<Bytes>,
+    /// What it may write outside of its volumes.
+    root: Option<Bytes>,
     /// Its volumes, and whether they are in memory.
     storage: BTreeMap<String, (Bytes, bool)>,
 }
@@ -93,9 +95,7 @@ fn profile(at: &At<'_>) -> Option<Compute> {
         }
         match (fields.get("name").and_then(|at| at.text()), size) {
             (Some(name), Some(size)) => drop(compute.storage.insert(name, (size, in_memory))),
-            (None, _) => at.fail(
-                "the root file system has no size of its own; put what is kept onto a named volume",
-            ),
+            (None, size) => compute.root = size.and_then(|size| layer(&at, size)),
             (Some(_), None) => at.fail("it has no size"),
         }
         fields.finish_foreign(&[], NO_COUNTERPART);
@@ -187,6 +187,9 @@ fn service(key: &str, at: &At<'_>, compute: &Compute, draft: &mut Draft) -> Opti
     }
     if let Some(cpu) = compute.cpu {
         service.limits.insert("cpus".into(), cpu.to_string().into());
+    }
+    if let Some(size) = compute.root {
+        service.set("storage_opt", json!({ "size": size.0 }));
     }
     if let Some(memory) = compute.memory {
         service.limits.insert("memory".into(), memory.0.into());

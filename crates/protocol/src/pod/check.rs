@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    AbsPath, Attachment, Condition, Fault, Healthcheck, Host, Invalid, Label, Limits, Parts,
-    PlacedFile, Port, Restart, Service, Target, Test, Transport, Ulimit, UlimitName, limits,
+    AbsPath, Attachment, Condition, Egress, Fault, Healthcheck, Host, Invalid, Label, Limits,
+    Parts, PlacedFile, Port, Restart, Service, Target, Test, Transport, Ulimit, UlimitName, limits,
     service::default_network, tree,
 };
-use crate::resources::{Bytes, Cpu};
+use crate::resources::{BitRate, Bytes, Cpu};
 
 impl Parts {
     /// All that is wrong with it. What refers to a `broken` service is left out: more is known about that one.
@@ -31,6 +31,7 @@ impl Parts {
             faults.bytes(&path, volume.size, limits::VOLUME);
         }
         self.network_faults(&mut faults);
+        self.egress_faults(&mut faults);
         faults.at_most("configs", self.configs.len(), limits::CONFIGS);
         for (name, contents) in &self.configs {
             faults.text(&tree::key("configs", name.as_str()), contents);
@@ -71,6 +72,21 @@ impl Parts {
             ));
         }
         faults.0
+    }
+
+    fn egress_faults(&self, faults: &mut Faults) {
+        let Some(egress) = self.egress else { return };
+        if let Some(rate) = egress.rate {
+            let (least, most) = (limits::EGRESS_RATE.start(), limits::EGRESS_RATE.end());
+            let range = BitRate(*least)..=BitRate(*most);
+            faults.within("x-roadstead.egress.rate", rate, &range);
+        }
+        if let Some(total) = egress.total {
+            faults.bytes("x-roadstead.egress.total", total, limits::EGRESS_TOTAL);
+        }
+        if egress == Egress::default() {
+            faults.add("x-roadstead.egress", "it says nothing; write rate or total, or remove it");
+        }
     }
 
     fn target_faults(&self, host: &Host, target: &Target, faults: &mut Faults) {
@@ -155,6 +171,9 @@ impl Parts {
             check.faults(&at("healthcheck"), faults);
         }
         service.limits.faults(&at("deploy.resources.limits"), faults);
+        if let Some(size) = service.storage {
+            faults.bytes(&at("storage_opt.size"), size, limits::LAYER);
+        }
         faults.at_most(&at("ports"), service.ports.len(), limits::PORTS);
         if let Some(port) = service.public.difference(&service.ports).next() {
             faults.add(&at("ports"), format!("{port} is public, and not listed"));
@@ -453,7 +472,7 @@ pub(super) fn cpu_in_range(cpu: Cpu) -> Result<(), Invalid> {
     }
 }
 
-pub(super) fn bytes_in_range(bytes: Bytes, range: &RangeInclusive<u64>) -> Result<(), Invalid> {
+pub(crate) fn bytes_in_range(bytes: Bytes, range: &RangeInclusive<u64>) -> Result<(), Invalid> {
     let (least, most) = (Bytes(*range.start()), Bytes(*range.end()));
     match range.contains(&bytes.0) {
         true => Ok(()),

@@ -62,6 +62,14 @@ pub const CPU: RangeInclusive<u32> = 10..=256_000;
 pub const MEMORY: RangeInclusive<u64> = 6 << 20..=4 << 40;
 /// Size of a volume, in bytes.
 pub const VOLUME: RangeInclusive<u64> = 1 << 20..=64 << 40;
+/// What a service may write outside of its volumes, in bytes: a file system needs some of it for itself.
+pub const LAYER: RangeInclusive<u64> = 16 << 20..=1 << 40;
+/// What it may if it says nothing, in bytes.
+pub const DEFAULT_LAYER: u64 = 1 << 30;
+/// How fast a pod may send, in bits per second.
+pub const EGRESS_RATE: RangeInclusive<u64> = 64_000..=10_000_000_000;
+/// What a pod may send in 30 days, in bytes.
+pub const EGRESS_TOTAL: RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// Size of a tmpfs, in bytes; its pages count as the service's memory as well.
 pub const TMPFS: RangeInclusive<u64> = 4 << 10..=4 << 40;
 /// Processes and threads of a service.

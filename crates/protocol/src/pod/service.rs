@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AbsPath, Digest, Domain, Group, HostName, Label, LabelKey, Name, Port, Repository, Signal,
-    Sysctl, UlimitName, User, Variable, is_default,
+    Sysctl, UlimitName, User, Variable, is_default, limits,
 };
 use crate::resources::{Bytes, Cpu};
 
@@ -77,6 +77,9 @@ pub struct Service {
     /// What happens when it ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Restart,
+    /// What keeps it from the machine's kernel, where it asks for more than a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
     /// Secrets, by the file in which it finds them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<AbsPath, PlacedFile>,
@@ -92,6 +95,9 @@ pub struct Service {
     /// What asks it to stop, where that is not the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
+    /// What it may write outside of its volumes, where it says so: see `Service::layer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Bytes>,
     /// Settings of its own network stack and IPC namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<Sysctl, String>,
@@ -131,6 +137,14 @@ pub enum ImageRef {
         /// Where it is.
         reference: Repository,
     },
+}
+
+/// What runs a container, where that is not the engine's own choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    /// gVisor: a kernel of its own, in a process of the host's.
+    Runsc,
 }
 
 /// What a service waits for.
@@ -269,6 +283,13 @@ pub struct Mount {
 }
 
 impl Service {
+    /// How much it may write outside of its volumes, which Docker calls the container's layer; what images declare as
+    /// volumes and no volume is mounted over is in it. Nothing where its root cannot be written and it does not say.
+    pub fn layer(&self) -> Bytes {
+        let default = if self.read_only { 0 } else { limits::DEFAULT_LAYER };
+        self.storage.unwrap_or(Bytes(default))
+    }
+
     /// The networks that it is on.
     pub fn attachments(&self) -> BTreeMap<Name, Attachment> {
         match &self.networks {

@@ -42,7 +42,7 @@ fn what_the_reader_takes_the_schema_takes() {
             "{ providers: { where: 'region.startsWith(\"eu\") && attested()', region: eu } }",
         ),
         &crate::block(
-            "{ price: { max: \"${PRICE:-1/h}\" }, ingress: { a.example.org: \"${TO:-web:8080}\" } }",
+            "{ egress: { rate: \"1.5 gbit\", total: 2147483648 }, price: { max: \"${PRICE:-1/h}\" }, ingress: { a.example.org: \"${TO:-web:8080}\" } }",
         ),
     ];
     for file in files {

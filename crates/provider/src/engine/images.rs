@@ -1,12 +1,21 @@
-//! The images of pods: to have them, and who runs in them.
+//! The images of pods: to have them, who runs in them, and to let go of those that nobody needs.
+//!
+//! The engine is given whole images and pulls none by itself. What it was given is written down, so that it is removed
+//! again: any wallet may push images, and the worst of them fills the disk with those that no pod ever uses. They are
+//! bounded in time and, all together, in size; an image that any container was made of stays.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
-        CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
-        ListImagesOptionsBuilder,
+        DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt};
@@ -14,6 +23,106 @@ use protocol::pod::{Digest, ImageRef, Label, Pod, Service, User};
 use tokio_util::io::ReaderStream;
 
 use super::{Engine, EngineError, is_missing};
+use crate::{causes, registry::Pulled, volumes::VolumeError};
+
+/// For how long an image stays that no container is made of: for the next start, or the next version's common layers.
+const LIFE: Duration = Duration::from_secs(86_400);
+
+/// For how long one stays in any case: it was just pushed for a lease that is about to be opened.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// What the names begin with under which the images of manifests are written down.
+const OF: &str = "of-";
+
+/// Which images the engine was given: a file for each, whose age says when it was used, and one for each manifest that was
+/// pulled, with the image that it led to.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    dir: PathBuf,
+    /// What those that no container is made of may take.
+    most: u64,
+}
+
+impl Given {
+    pub(super) fn open(data: &Path, most: u64) -> io::Result<Self> {
+        let dir = data.join("images");
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir, most })
+    }
+
+    fn path(&self, image: &str) -> PathBuf {
+        self.dir.join(image.trim_start_matches("sha256:"))
+    }
+
+    /// The image is used, from now on if it was not.
+    fn used(&self, image: &str) -> io::Result<()> {
+        let file = std::fs::File::options().create(true).append(true).open(self.path(image))?;
+        file.set_modified(SystemTime::now())
+    }
+
+    /// The image is used, if the engine was given it.
+    fn touch(&self, image: &str) -> io::Result<()> {
+        match self.path(image).exists() {
+            true => self.used(image),
+            false => Ok(()),
+        }
+    }
+
+    fn manifest(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{OF}{}", digest.as_str().trim_start_matches("sha256:")))
+    }
+
+    /// The image that a manifest led to.
+    fn of(&self, digest: &Digest) -> Option<String> {
+        std::fs::read_to_string(self.manifest(digest)).ok()
+    }
+
+    fn lead(&self, digest: &Digest, image: &str) -> io::Result<()> {
+        crate::house::write(&self.manifest(digest), image.as_bytes())
+    }
+
+    /// All images with the time when they were used last, those first that were used longest ago.
+    fn all(&self) -> io::Result<Vec<(SystemTime, String)>> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.len() == 64 {
+                all.push((entry.metadata()?.modified()?, format!("sha256:{name}")));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// The image is gone from the engine, and so are the ways to it.
+    fn forget(&self, image: &str) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let leads = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(OF));
+            if leads && std::fs::read_to_string(&path).is_ok_and(|to| to == image) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        match std::fs::remove_file(self.path(image)) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _removed_or_gone => Ok(()),
+        }
+    }
+}
+
+/// Of images that no container is made of, oldest first, those that go: with their size, and for how long they were not used.
+fn superfluous(unused: &[(String, u64, Duration)], most: u64) -> Vec<&str> {
+    let mut size = unused.iter().fold(0_u64, |sum, (_, size, _)| sum.saturating_add(*size));
+    let mut go = Vec::new();
+    for (image, bytes, age) in unused {
+        if *age > LIFE || (size > most && *age > GRACE) {
+            size = size.saturating_sub(*bytes);
+            go.push(image.as_str());
+        }
+    }
+    go
+}
 
 /// What an image says of itself.
 #[derive(Debug, Clone, Default)]
@@ -34,24 +143,30 @@ impl Engine {
     }
 
     async fn image(&self, image: &ImageRef) -> Result<Image, EngineError> {
-        let (name, digest) = match image {
+        let (digest, reference) = match image {
             ImageRef::Pushed { id } => {
                 let found = self.inspect(id.as_str()).await?;
+                self.given.touch(id.as_str()).map_err(VolumeError::Io)?;
                 return found.ok_or_else(|| EngineError::NotPushed(id.to_string()));
             }
-            ImageRef::Registry { digest, reference } => (format!("{reference}@{digest}"), digest),
+            ImageRef::Registry { digest, reference } => (digest, reference),
         };
-        if let Some(image) = self.inspect(&name).await? {
+        if let Some(id) = self.given.of(digest)
+            && let Some(image) = self.inspect(&id).await?
+        {
+            self.given.touch(&id).map_err(VolumeError::Io)?;
             return Ok(image);
         }
+        let name = format!("{reference}@{digest}");
         let refused = |why: String| EngineError::Image { image: name.clone(), why };
-        let options = CreateImageOptionsBuilder::new().from_image(&name).build();
-        let pull = self.docker.create_image(Some(options), None, None);
-        pull.try_for_each(|_progress| async { Ok(()) })
-            .await
-            .map_err(|err| refused(err.to_string()))?;
-        let image = self.inspect(&name).await?;
-        image.ok_or_else(|| refused(format!("what was pulled does not have the digest {digest}")))
+        let pulled = self.registries.pull(reference, digest).await;
+        let Pulled { id, archive } = pulled.map_err(|err| refused(causes(&err)))?;
+        if !self.has_image(id.as_str()).await? {
+            self.load(id.as_str(), archive).await?;
+        }
+        self.given.lead(digest, id.as_str()).map_err(VolumeError::Io)?;
+        let image = self.inspect(id.as_str()).await?;
+        image.ok_or_else(|| refused("the engine has it no more".into()))
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Image>, EngineError> {
@@ -98,9 +213,52 @@ impl Engine {
             .await
             .map_err(|err| refused(err.to_string()))?;
         match self.has_image(id).await? {
-            true => Ok(()),
+            true => Ok(self.given.used(id).map_err(VolumeError::Io)?),
             false => Err(refused("what was loaded is another image".into())),
         }
+    }
+
+    /// Removes images that the engine was given and that nobody needs.
+    pub(crate) async fn tidy_images(&self) -> Result<(), EngineError> {
+        let given = self.given.all().map_err(VolumeError::Io)?;
+        if given.is_empty() {
+            return Ok(());
+        }
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let containers = self.docker.list_containers(Some(options)).await?;
+        let used: HashSet<String> = containers.into_iter().filter_map(|c| c.image_id).collect();
+        let options = ListImagesOptionsBuilder::new().build();
+        let sizes = self.docker.list_images(Some(options)).await?.into_iter();
+        let sizes: BTreeMap<String, u64> =
+            sizes.map(|image| (image.id, u64::try_from(image.size).unwrap_or_default())).collect();
+        let mut unused = Vec::new();
+        for (at, image) in given {
+            match sizes.get(&image) {
+                _ if used.contains(&image) => self.given.used(&image).map_err(VolumeError::Io)?,
+                // Somebody else removed it.
+                None if !self.has_image(&image).await? => {
+                    self.given.forget(&image).map_err(VolumeError::Io)?;
+                }
+                size => {
+                    let size = size.copied().unwrap_or_default();
+                    unused.push((image, size, at.elapsed().unwrap_or_default()));
+                }
+            }
+        }
+        for image in superfluous(&unused, self.given.most) {
+            // Not by force: what has a name by now, or is used, is somebody's.
+            let options = RemoveImageOptionsBuilder::new().build();
+            match self.docker.remove_image(image, Some(options), None).await {
+                Ok(_) => tracing::info!("removed image {image}, which no pod uses"),
+                Err(err) if is_missing(&err) => (),
+                Err(err) => {
+                    tracing::debug!(error = causes(&err), "image {image} stays");
+                    continue;
+                }
+            }
+            self.given.forget(image).map_err(VolumeError::Io)?;
+        }
+        Ok(())
     }
 
     /// Who a service runs as, in numbers.
@@ -143,8 +301,8 @@ impl Engine {
         let mut text = String::new();
         let mut archive = tar::Archive::new(tar.as_slice());
         if let Some(Ok(entry)) = archive.entries().map_err(EngineError::Secrets)?.next() {
-            let mut entry = std::io::Read::take(entry, 1 << 20);
-            let _not_text = std::io::Read::read_to_string(&mut entry, &mut text);
+            let mut entry = io::Read::take(entry, 1 << 20);
+            let _not_text = io::Read::read_to_string(&mut entry, &mut text);
         }
         Ok(text)
     }
@@ -185,6 +343,36 @@ fn named_owner(user: &str, passwd: &str, groups: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_that_nobody_needs_go_in_time() {
+        let of = |image: &str, size: u64, age: Duration| (image.to_owned(), size, age);
+        let old = LIFE + Duration::from_secs(1);
+        let some = GRACE + Duration::from_secs(1);
+        let images =
+            [of("a", 5, old), of("b", 5, some), of("c", 5, some), of("d", 5, Duration::ZERO)];
+        assert_eq!(superfluous(&images, 20), ["a"]);
+        assert_eq!(superfluous(&images, 14), ["a", "b"]);
+        assert_eq!(superfluous(&images, 0), ["a", "b", "c"]);
+        assert_eq!(superfluous(&[], 0), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_engine_was_given_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = Given::open(folder.path(), 0).unwrap();
+        let image = format!("sha256:{}", "a".repeat(64));
+        let manifest: Digest = format!("sha256:{}", "b".repeat(64)).parse().unwrap();
+        given.touch(&image).unwrap();
+        assert_eq!(given.all().unwrap(), [], "an image of somebody else's was taken for ours");
+        given.used(&image).unwrap();
+        given.lead(&manifest, &image).unwrap();
+        let given = Given::open(folder.path(), 0).unwrap();
+        assert_eq!(given.of(&manifest).as_ref(), Some(&image));
+        assert_eq!(given.all().unwrap()[0].1, image);
+        given.forget(&image).unwrap();
+        assert_eq!((given.of(&manifest), given.all().unwrap()), (None, Vec::new()));
+    }
 
     #[test]
     fn users_in_numbers_need_no_image() {

@@ -4,9 +4,10 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use alloy::primitives::{hex, keccak256};
 use bollard::models::{
-    EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
+    EndpointSettings, Ipam, IpamConfig, Network as EngineNetwork, NetworkConnectRequest,
+    NetworkCreateRequest,
 };
-use protocol::pod::{Name, Network, Pod, PodHash};
+use protocol::pod::{Label, Name, Network, Pod, PodHash, Service};
 
 use super::{Engine, EngineError, Order, is_missing};
 use crate::{config::NetworkRange, firewall::BRIDGE_PREFIX, leases::PodKey};
@@ -19,6 +20,37 @@ pub(super) const DEFAULT_NETWORK: &str = "default";
 
 /// How often a network is tried for: another provider on the same engine may take a range at the same time.
 const NETWORK_TRIES: usize = 8;
+
+/// The option by which a network's bridge gets its name.
+const BRIDGE: &str = "com.docker.network.bridge.name";
+
+/// The name of a network's bridge.
+pub(super) fn bridge_of(network: &EngineNetwork) -> Option<String> {
+    network.options.as_ref()?.get(BRIDGE).cloned()
+}
+
+/// What resolves names in a container that is on a network: Docker's own, on the container's loopback.
+const RESOLVER: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
+
+/// The files by which a service at `ips` knows itself and finds others, and what is in them. Docker's own are on the
+/// machine's disk, where who may write its root could let them grow without end. These are mounted read-only.
+pub(super) fn names(name: &Label, service: &Service, ips: &[&str]) -> [(&'static str, String); 3] {
+    let host = service.hostname.as_ref().unwrap_or(name).as_str();
+    let full = service.domainname.as_ref().map(|domain| format!("{host}.{domain} {host}"));
+    let own = full.as_deref().unwrap_or(host);
+    let fixed = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"];
+    let mut hosts: Vec<String> = fixed.map(str::to_owned).to_vec();
+    for (other, addresses) in &service.extra_hosts {
+        hosts.extend(addresses.iter().map(|address| format!("{address}\t{other}")));
+    }
+    hosts.extend(ips.iter().map(|ip| format!("{ip}\t{own}")));
+    let resolver = if ips.is_empty() { "" } else { RESOLVER };
+    [
+        ("/etc/hosts", format!("{}\n", hosts.join("\n"))),
+        ("/etc/hostname", format!("{host}\n")),
+        ("/etc/resolv.conf", resolver.to_owned()),
+    ]
+}
 
 impl PodKey {
     /// The name of a network of one of its pods.
@@ -97,7 +129,7 @@ impl Engine {
                 driver: Some("bridge".into()),
                 ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
                 options: Some(HashMap::from([(
-                    "com.docker.network.bridge.name".into(),
+                    BRIDGE.into(),
                     order.key.bridge(order.hash, network),
                 )])),
                 internal: Some(spec.internal),
@@ -135,4 +167,30 @@ impl Engine {
 
 fn first_address(subnet: &str) -> Option<Ipv4Addr> {
     subnet.split('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_finds_itself_and_the_hosts_that_it_names() {
+        let service: Service = serde_json::from_value(serde_json::json!({
+            "image": { "pushed": { "id": format!("sha256:{}", "a".repeat(64)) } },
+            "limits": { "cpu": 250, "memory": 64 << 20, "pids": 32 },
+            "domainname": "example.org",
+            "extra_hosts": { "mirror": ["203.0.113.7", "2001:db8::1"] },
+        }))
+        .unwrap();
+        let name: Label = "web".parse().unwrap();
+        let [(_, hosts), (_, hostname), (_, resolver)] =
+            names(&name, &service, &["10.213.0.2", "10.213.0.66"]);
+        let wanted = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                      203.0.113.7\tmirror\n2001:db8::1\tmirror\n\
+                      10.213.0.2\tweb.example.org web\n10.213.0.66\tweb.example.org web\n";
+        assert_eq!(hosts, wanted);
+        assert_eq!((hostname.as_str(), resolver.as_str()), ("web\n", RESOLVER));
+        let [_, _, (_, resolver)] = names(&name, &service, &[]);
+        assert_eq!(resolver, "", "who is on no network asks nobody");
+    }
 }

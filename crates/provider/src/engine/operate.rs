@@ -330,6 +330,7 @@ impl Engine {
     /// Removes what is left of a lease but its volumes, which are kept. True if there are any.
     pub(crate) async fn wind_up(&self, key: PodKey) -> Result<bool, EngineError> {
         self.retire(key, |_any| true).await?;
+        self.egress.forget(key).await?;
         let options = ListVolumesOptionsBuilder::new().filters(&self.mine()).build();
         let volumes = self.docker.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
         for volume in volumes.iter().filter(|volume| is_of(Some(&volume.labels), key)) {

@@ -11,10 +11,16 @@ use bollard::models::{
     HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as EngineMount, MountType,
     MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
-use protocol::pod::{AbsPath, Attachment, Healthcheck, Label, Restart, Service, Test};
+use protocol::pod::{AbsPath, Attachment, Healthcheck, Label, Restart, Runtime, Service, Test};
 
 /// What a container keeps of its output: three files of 10 MiB.
 const LOG_FILES: (&str, &str) = ("3", "10m");
+
+/// How long the engine waits between two health checks at least: starting one takes the machine's time, not the pod's.
+const LEAST_INTERVAL_MS: u64 = 1_000;
+
+/// How many tasks gVisor takes for itself.
+const GVISOR_TASKS: i64 = 256;
 
 /// What a service needs besides its own words.
 #[derive(Debug)]
@@ -58,7 +64,8 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         // The same as the memory: no swap.
         memory_swap: Some(memory),
         nano_cpus: Some(i64::from(service.limits.cpu.0) * 1_000_000),
-        pids_limit: Some(service.limits.pids.into()),
+        pids_limit: Some(pids(service)),
+        runtime: service.runtime.map(|Runtime::Runsc| "runsc".to_owned()),
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
@@ -118,6 +125,16 @@ fn entrypoint(service: &Service, image: &[String]) -> Option<Vec<String>> {
         (None, Some(command)) if command.is_empty() && !image.is_empty() => Some(image.to_vec()),
         (None, _) => None,
     }
+}
+
+/// How many tasks of the machine's kernel a service may have. gVisor's own count among them, which it needs before the
+/// service's first.
+fn pids(service: &Service) -> i64 {
+    let own = match service.runtime {
+        Some(Runtime::Runsc) => GVISOR_TASKS,
+        None => 0,
+    };
+    i64::from(service.limits.pids) + own
 }
 
 /// `None` where there is nothing, so that the engine keeps its default.
@@ -182,6 +199,7 @@ fn restart(restart: Restart) -> RestartPolicy {
 
 fn healthcheck(check: &Healthcheck) -> HealthConfig {
     let nanos = |ms: Option<u64>| ms.map(|ms| signed(ms.saturating_mul(1_000_000)));
+    let interval = check.interval.map(|ms| ms.max(LEAST_INTERVAL_MS));
     let test = check.test.as_ref().map(|test| match test {
         Test::Disabled => vec!["NONE".to_owned()],
         Test::Exec(words) => [&["CMD".to_owned()], words.as_slice()].concat(),
@@ -189,7 +207,7 @@ fn healthcheck(check: &Healthcheck) -> HealthConfig {
     });
     HealthConfig {
         test,
-        interval: nanos(check.interval),
+        interval: nanos(interval),
         timeout: nanos(check.timeout),
         retries: check.retries.map(i64::from),
         start_period: nanos(check.start_period),
@@ -297,6 +315,27 @@ mod tests {
         assert_eq!((limit.soft, limit.hard), (Some(10), Some(20)));
         let volume = host.mounts.unwrap().remove(0);
         assert_eq!(volume.volume_options.unwrap().no_copy, Some(true));
+    }
+
+    #[test]
+    fn health_is_not_checked_all_the_time() {
+        let interval = |ms: u64| {
+            let mut service = service();
+            service["healthcheck"] = serde_json::json!({ "interval_ms": ms });
+            create(service).healthcheck.unwrap().interval
+        };
+        assert_eq!(interval(1), Some(1_000_000_000));
+        assert_eq!(interval(30_000), Some(30_000_000_000));
+    }
+
+    #[test]
+    fn gvisor_is_run_where_it_is_asked_for() {
+        let host = create(service()).host_config.unwrap();
+        assert_eq!((host.runtime, host.pids_limit), (None, Some(32)));
+        let mut service = service();
+        service["runtime"] = "runsc".into();
+        let host = create(service).host_config.unwrap();
+        assert_eq!((host.runtime.as_deref(), host.pids_limit), (Some("runsc"), Some(288)));
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl Engine {
                 }
                 None => (0, 0),
             };
+            let owner = self.abilities.outside(owner);
             let device = self.volumes.attach(&name, spec.size.0, owner).await?;
             let request = VolumeCreateRequest {
                 name: Some(name),

@@ -54,6 +54,13 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         if looks.is_multiple_of(COUNT) {
             let counted = Arc::clone(&shared);
             let count = tokio::task::spawn_blocking(move || count(&counted, &snapshot));
+            let found: Vec<PodKey> = shared.house.found.borrow().keys().copied().collect();
+            if let Err(err) = shared.engine.egress().look(&found).await {
+                tracing::warn!(
+                    error = causes(&err),
+                    "what leases send is counted again in a moment"
+                );
+            }
             let read = async {
                 let snapshot = shared.seen.borrow().clone();
                 read(&shared, &snapshot).await
@@ -110,7 +117,10 @@ fn count(shared: &Shared, snapshot: &Snapshot) {
     for (key, lease) in &snapshot.leases {
         let Some(found) = found.get(key).filter(|found| !found.pods.is_empty()) else { continue };
         let mut all = Counters::default();
+        let mut layers = 0_u64;
         for container in found.containers() {
+            let written = shared.engine.layer_used(&container.id);
+            layers = layers.saturating_add(written.unwrap_or_default());
             if let Some((cpu, memory)) = usage::of_container(&container.id) {
                 all.cpu = all.cpu.saturating_add(cpu);
                 all.memory = all.memory.saturating_add(memory);
@@ -128,6 +138,7 @@ fn count(shared: &Shared, snapshot: &Snapshot) {
             let used = volumes.filter_map(|name| shared.engine.volume(*key, name.as_str()));
             all.disk = used.map(|volume| volume.used).sum();
         }
+        all.disk = all.disk.saturating_add(layers);
         counted.insert(*key, all);
     }
     shared.house.usage.add(super::now(), &counted);

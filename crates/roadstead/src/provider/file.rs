@@ -7,12 +7,13 @@ use std::{
 };
 
 use ::provider::config::{
-    Acme, AcmeDns, BidLimits, Config, Keep, Limits, NetworkRange, Ports, Terms, Tls,
+    Acme, AcmeDns, BidLimits, Config, EgressLimits, ImageLimits, Keep, Limits, NetworkRange, Ports,
+    Terms, Tls,
 };
 use anyhow::{Context as _, ensure};
 use protocol::{
     amount::{Amount, Rate, Token},
-    pod::Host,
+    pod::{self, Host},
     resources::{Bytes, Cpu, PriceList, Resources},
 };
 use serde::Deserialize;
@@ -144,6 +145,10 @@ struct LimitsTable {
     disk_free: Option<String>,
     memory_free: Option<String>,
     files_free: Option<u64>,
+    image_size: Option<String>,
+    image_files: Option<u64>,
+    egress_rate: Option<String>,
+    egress_total: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,6 +157,8 @@ struct EngineTable {
     networks: String,
     dns: Vec<Ipv4Addr>,
     pushed: String,
+    user_namespaces: bool,
+    registries: Vec<String>,
     pid_file: PathBuf,
 }
 
@@ -161,6 +168,8 @@ impl Default for EngineTable {
             networks: "10.213.0.0/16".into(),
             dns: vec![Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)],
             pushed: "20Gi".into(),
+            user_namespaces: false,
+            registries: Vec::new(),
             pid_file: "/var/run/docker.pid".into(),
         }
     }
@@ -289,7 +298,11 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         bids: bids(&file.bids, &amount)?,
         keep: keep(&file.keep),
         limits: limits(&file.limits)?,
+        images: images(&file.limits)?,
+        egress: egress(&file.limits)?,
         pushed: file.engine.pushed.parse().context("engine.pushed")?,
+        user_namespaces: file.engine.user_namespaces,
+        registries: file.engine.registries,
         networks: networks(&file.engine.networks)?,
         dns: file.engine.dns,
         docker: docker_host(),
@@ -450,6 +463,37 @@ fn ports(
     Ok(Ports { range, listen: table.listen, address })
 }
 
+fn images(table: &LimitsTable) -> anyhow::Result<ImageLimits> {
+    let default = ImageLimits::default();
+    Ok(ImageLimits {
+        size: match &table.image_size {
+            Some(text) => text.parse().context("limits.image_size")?,
+            None => default.size,
+        },
+        files: table.image_files.unwrap_or(default.files),
+    })
+}
+
+fn egress(table: &LimitsTable) -> anyhow::Result<EgressLimits> {
+    let default = EgressLimits::default();
+    let limits = EgressLimits {
+        rate: match &table.egress_rate {
+            Some(text) => text.parse().context("limits.egress_rate")?,
+            None => default.rate,
+        },
+        total: match &table.egress_total {
+            Some(text) => text.parse().context("limits.egress_total")?,
+            None => default.total,
+        },
+    };
+    ensure!(
+        pod::limits::EGRESS_RATE.contains(&limits.rate.0),
+        "limits.egress_rate: {} is out of range; write 64kbit to 10Gbit",
+        limits.rate
+    );
+    Ok(limits)
+}
+
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
     let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
     match base.map(|base| base.octets()) {
@@ -474,6 +518,8 @@ mod tests {
         assert_eq!(config.bids, BidLimits::default());
         assert_eq!(config.keep, Keep::default());
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.images, ImageLimits::default());
+        assert_eq!(config.egress, EgressLimits::default());
         assert_eq!(config.admin, Some("127.0.0.1:9640".parse().unwrap()));
         assert_eq!(config.capacity.cpu, Cpu(2_000));
         // 0.01/h for a processor is 2,777,777,777 units per second.
@@ -520,6 +566,12 @@ mod tests {
         check("127.0.0.1:9640", "9640", &["listen.admin", "\"9640\"", "off"]);
         check("disk_free = \"2Gi\"", "disk_free = \"much\"", &["limits.disk_free", "much"]);
         check("max_no_show = \"0\"", "max_no_show = \"much\"", &["bids.max_no_show", "much"]);
+        check(
+            "egress_rate = \"100Mbit\"",
+            "egress_rate = \"100MB\"",
+            &["limits.egress_rate", "100MB"],
+        );
+        check("image_size = \"8Gi\"", "image_size = \"big\"", &["limits.image_size", "big"]);
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);
         check("poll_ms = 1000", "poll_ms = 0", &["chain.poll_ms"]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{Draft, Service, literal, quantity},
+    super::{Draft, Service, layer, literal, quantity},
     Cluster, NETWORK, NO_COUNTERPART, Workload, service_name, skip_defaults,
     volumes::Source,
 };
@@ -328,8 +328,13 @@ fn resources(at: &At<'_>, service: &mut Service) {
     for (name, at) in limits.iter().chain(&requests).flat_map(|at| at.entries()) {
         match name {
             "cpu" | "memory" => (),
+            // Its limit comes first, and holds.
+            "ephemeral-storage" if service.fields.contains_key("storage_opt") => (),
             "ephemeral-storage" => {
-                at.fail("the root file system has no size of its own; use a volume");
+                let size = at.scalar().and_then(|text| at.check(quantity::bytes(&text)));
+                if let Some(size) = size.and_then(|size| layer(&at, size)) {
+                    service.set("storage_opt", json!({ "size": size.0 }));
+                }
             }
             _ => at.fail("only processor time, memory and volumes are offered"),
         }

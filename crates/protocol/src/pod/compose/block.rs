@@ -2,7 +2,7 @@
 
 use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
 use crate::pod::{
-    Host, Http, Parts, Target, Tls,
+    Egress, Host, Http, Parts, Target, Tls,
     names::{address, port_number, show},
     tree::At,
 };
@@ -22,6 +22,7 @@ impl Reader<'_> {
             let tls = self.tls(&at);
             draft.tls.extend(host.zip(tls));
         }
+        draft.egress = fields.get("egress").and_then(|at| self.egress(&at));
         if let Some(price) = fields.get("price").and_then(|at| at.fields()) {
             wishes.max_price = price.get("max").and_then(|at| at.parse());
             price.finish_ours(&[]);
@@ -55,6 +56,15 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn egress(&self, at: &At<'_>) -> Option<Egress> {
+        let fields = at.fields()?;
+        let rate = fields.get("rate").and_then(|at| at.parse());
+        let total = fields.get("total").and_then(|at| at.parse());
+        fields.finish_ours(&[]);
+        // Nothing is said by a block without either.
+        Some(Egress { rate, total }).filter(|egress| *egress != Egress::default())
     }
 
     fn target(&self, at: &At<'_>) -> Option<Target> {

@@ -49,8 +49,6 @@ pub(super) const SERVICE_REFUSED: &[(&str, &str)] = &[
     ("post_start", "hooks are not run; do it in the entry point"),
     ("pre_stop", "hooks are not run; handle the stop_signal"),
     ("provider", "other providers are not called; run the service as a container"),
-    ("runtime", "the provider chooses the runtime; remove this"),
-    ("storage_opt", "use a volume, with its x-size"),
     ("use_api_socket", "the host's Docker is not yours; remove this"),
     ("userns_mode", "the user namespace is the provider's; remove this"),
     ("uts", "a container gets its own host name; use hostname"),

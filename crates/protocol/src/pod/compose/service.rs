@@ -12,11 +12,14 @@ use super::{
     refused::{AUTOSCALING, CGROUP, DEPLOY_REFUSED, IPC, PLATFORM, SERVICE_REFUSED},
 };
 use crate::pod::{
-    Group, HostName, Label, LabelKey, Service, Sysctl, Ulimit, UlimitName, Variable,
+    Group, HostName, Label, LabelKey, Runtime, Service, Sysctl, Ulimit, UlimitName, Variable,
+    check::bytes_in_range,
+    limits,
     names::show,
     text,
     tree::{At, Fields},
 };
+use crate::resources::Bytes;
 
 impl Reader<'_> {
     pub(super) fn service(
@@ -57,6 +60,7 @@ impl Reader<'_> {
             public: ports.public,
             read_only: truth("read_only"),
             restart: self.restart(name, &fields, deploy.as_ref()),
+            runtime: self.runtime(&fields),
             secrets: secrets
                 .map(|at| self.placed(&at, Placed::Secret, &declared.secrets))
                 .unwrap_or_default(),
@@ -64,6 +68,7 @@ impl Reader<'_> {
             stdin_open: truth("stdin_open"),
             stop_grace: fields.get("stop_grace_period").and_then(|at| self.seconds(&at)),
             stop_signal: fields.get("stop_signal").and_then(|at| at.parse()),
+            storage: self.storage(&fields),
             sysctls: self.sysctls(&fields),
             tmpfs: mounts.tmpfs,
             tty: truth("tty"),
@@ -102,6 +107,33 @@ impl Reader<'_> {
         fields.only("platform", &["linux/amd64"], PLATFORM);
         // Nobody is attached to what runs elsewhere.
         let _either = fields.get("attach").and_then(|at| at.truth());
+    }
+
+    /// What Docker's runc does needs no word.
+    fn runtime(&self, fields: &Fields<'_>) -> Option<Runtime> {
+        let at = fields.get("runtime")?;
+        match at.text()?.as_str() {
+            "runc" => None,
+            "runsc" => Some(Runtime::Runsc),
+            other => {
+                at.fail(format!(
+                    "{} is not offered; write runsc (gVisor), or remove it",
+                    show(other)
+                ));
+                None
+            }
+        }
+    }
+
+    /// Docker's own key for how large a container's root may grow.
+    fn storage(&self, fields: &Fields<'_>) -> Option<Bytes> {
+        let options = fields.get("storage_opt")?.fields()?;
+        let at = options.get("size");
+        options.finish(&[]);
+        let at = at?;
+        let size = at.parse()?;
+        at.check(bytes_in_range(size, &limits::LAYER))?;
+        Some(size)
     }
 
     fn image(&self, fields: &Fields<'_>) -> Option<Image> {

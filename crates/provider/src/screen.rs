@@ -1,0 +1,593 @@
+//! Looks through an image's layers before the engine unpacks them, and puts them together into what the engine loads.
+//!
+//! Any wallet may push an image, and any pod may name one of a registry of its publisher's own. The worst of them is small on
+//! its way and large once it is unpacked, has files without number, or leads out of the folder that it is unpacked in. A layer
+//! is read once, in memory of a fixed size, and counted as it will lie on the disk; what goes beyond the limits, or is
+//! nothing that an image needs, ends that. Docker unpacks layers in a chroot: this does not rely on it.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Component, Path, PathBuf},
+    time::SystemTime,
+};
+
+use protocol::{pod::Digest, resources::Bytes};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tar::{EntryType, PaxExtensions};
+
+use crate::config::ImageLimits;
+
+/// The most layers of an image; overlay file systems take 128.
+pub(crate) const MAX_LAYERS: usize = 127;
+
+/// The largest configuration, which is a small JSON document.
+pub(crate) const MAX_CONFIG: u64 = 1 << 20;
+
+/// The most volumes that an image declares.
+const MAX_DECLARED: usize = 16;
+
+/// The shortest time between two of its health checks, in nanoseconds: starting one takes the machine's time, not the pod's.
+const LEAST_INTERVAL: i64 = 1_000_000_000;
+
+/// The longest name of a file, or target of a link: what Linux takes.
+const MAX_NAME: u64 = 4_096;
+
+/// The largest list of further attributes of a file.
+const MAX_ATTRIBUTES: u64 = 1 << 20;
+
+/// What a file takes of a disk at least: a block, or what a folder or a link takes of the file system's own tables.
+const BLOCK: u64 = 4_096;
+
+/// A tar's own unit.
+const RECORD: usize = 512;
+
+/// Why an image is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScreenError {
+    #[error("it takes more than {0} once it is unpacked, which is the limit here")]
+    TooLarge(Bytes),
+    #[error("it has more than {0} files, which is the limit here")]
+    TooMany(u64),
+    #[error("it has {0} layers; the limit is {MAX_LAYERS}")]
+    TooManyLayers(usize),
+    #[error("it declares {0} volumes; the limit is {MAX_DECLARED}")]
+    TooManyVolumes(usize),
+    #[error("it checks its health more often than once a second")]
+    Checks,
+    #[error("{0:?} leads out of the image")]
+    Escapes(String),
+    #[error("{0:?} is a device; images may not bring any")]
+    Device(String),
+    #[error("{0:?} is a sparse file; write it out in full")]
+    Sparse(String),
+    #[error("{0:?} is of a kind that images do not have")]
+    Kind(String),
+    #[error("a name or a list of attributes in it is longer than any that Linux takes")]
+    TooLong,
+    #[error("its configuration cannot be read: {0}")]
+    Config(#[source] serde_json::Error),
+    #[error("layer {got} of it is not the one that its configuration names, {wanted}")]
+    OtherLayer { got: String, wanted: String },
+    #[error("a layer of it cannot be read")]
+    Read(#[from] io::Error),
+}
+
+/// What an image's configuration says, as far as it matters here.
+#[derive(Debug)]
+pub(crate) struct ImageConfig {
+    /// The digests of its layers' uncompressed tars, lowest first.
+    pub(crate) layers: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    rootfs: RootFs,
+    #[serde(default)]
+    config: Option<Inner>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inner {
+    #[serde(default)]
+    healthcheck: Option<Check>,
+    #[serde(default)]
+    volumes: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// In nanoseconds; zero is the engine's own.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    #[serde(default)]
+    interval: i64,
+    #[serde(default)]
+    start_interval: i64,
+}
+
+impl ImageConfig {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ScreenError> {
+        let wire: Wire = serde_json::from_slice(bytes).map_err(ScreenError::Config)?;
+        let config = wire.config.as_ref();
+        let check = config.and_then(|config| config.healthcheck.as_ref());
+        let intervals = check.map(|check| [check.interval, check.start_interval]);
+        if intervals.into_iter().flatten().any(|interval| (1..LEAST_INTERVAL).contains(&interval)) {
+            return Err(ScreenError::Checks);
+        }
+        let declared = config.and_then(|config| config.volumes.as_ref()).map_or(0, |all| all.len());
+        if declared > MAX_DECLARED {
+            return Err(ScreenError::TooManyVolumes(declared));
+        }
+        let layers = wire.rootfs.diff_ids;
+        match layers.len() {
+            many if many > MAX_LAYERS => Err(ScreenError::TooManyLayers(many)),
+            _ => Ok(Self { layers }),
+        }
+    }
+}
+
+/// What is left of an image's limits, as its layers are gone through.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    limits: ImageLimits,
+    bytes: u64,
+    files: u64,
+}
+
+impl Screen {
+    pub(crate) fn new(limits: ImageLimits) -> Self {
+        Self { limits, bytes: limits.size.0, files: limits.files }
+    }
+
+    fn too_large(&self) -> ScreenError {
+        ScreenError::TooLarge(self.limits.size)
+    }
+
+    /// Goes through one layer's tar, to its end.
+    pub(crate) fn layer(&mut self, tar: impl Read) -> Result<(), ScreenError> {
+        // A tar has a record of its own for each file, and some around: that is no more than is counted for the files.
+        let most =
+            self.bytes.saturating_add(self.files.saturating_mul(4 * RECORD as u64)) + (1 << 20);
+        let mut tar = Counted { inner: tar, count: 0, most };
+        let gone_through = self.entries(&mut tar).and_then(|()| {
+            // What comes after the last entry is part of what the layer's digest is of.
+            Ok(io::copy(&mut tar, &mut io::sink()).map(drop)?)
+        });
+        match gone_through {
+            Err(ScreenError::Read(_)) if tar.is_over() => Err(self.too_large()),
+            other => other,
+        }
+    }
+
+    fn entries(&mut self, tar: &mut impl Read) -> Result<(), ScreenError> {
+        let mut archive = tar::Archive::new(tar);
+        // As it is written: what else the library would gather in memory is bounded here.
+        let mut further = Further::default();
+        for entry in archive.entries()?.raw(true) {
+            let mut entry = entry?;
+            let kind = entry.header().entry_type();
+            if kind.is_gnu_longname() || kind.is_gnu_longlink() {
+                let name = bounded(&mut entry, MAX_NAME)?;
+                let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+                let place =
+                    if kind.is_gnu_longname() { &mut further.path } else { &mut further.link };
+                *place = Some(name);
+                continue;
+            }
+            if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
+                let list = bounded(&mut entry, MAX_ATTRIBUTES)?;
+                further.read(&list, kind.is_pax_global_extensions())?;
+                continue;
+            }
+            let Further { path, link } = std::mem::take(&mut further);
+            let own = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let path = path.unwrap_or(own);
+            let own =
+                entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
+            self.file(kind, &path, link.or(own).as_deref().unwrap_or_default(), entry.size())?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        kind: EntryType,
+        path: &str,
+        link: &str,
+        size: u64,
+    ) -> Result<(), ScreenError> {
+        let escapes = || ScreenError::Escapes(shown(path));
+        if climbs(Path::new(path)) {
+            return Err(escapes());
+        }
+        if kind.is_symlink() {
+            // In the image, whose root nothing climbs over; from where it stands a relative one must not.
+            let target = Path::new(path).parent().unwrap_or(Path::new("")).join(link);
+            depth(&target).ok_or_else(escapes)?;
+        } else if kind.is_hard_link() {
+            if climbs(Path::new(link)) {
+                return Err(escapes());
+            }
+        } else if kind.is_character_special() || kind.is_block_special() {
+            return Err(ScreenError::Device(shown(path)));
+        } else if kind.is_gnu_sparse() {
+            return Err(ScreenError::Sparse(shown(path)));
+        } else if !(kind.is_file() || kind.is_contiguous() || kind.is_dir() || kind.is_fifo()) {
+            return Err(ScreenError::Kind(shown(path)));
+        }
+        let files = self.files.checked_sub(1);
+        self.files = files.ok_or(ScreenError::TooMany(self.limits.files))?;
+        let size = size.div_ceil(BLOCK).max(1).saturating_mul(BLOCK);
+        self.bytes = self.bytes.checked_sub(size).ok_or_else(|| self.too_large())?;
+        Ok(())
+    }
+}
+
+/// What was said of the next file in front of it.
+#[derive(Default)]
+struct Further {
+    path: Option<String>,
+    link: Option<String>,
+}
+
+impl Further {
+    fn read(&mut self, list: &[u8], of_all: bool) -> Result<(), ScreenError> {
+        for attribute in PaxExtensions::new(list) {
+            let attribute = attribute?;
+            let value = || String::from_utf8_lossy(attribute.value_bytes()).into_owned();
+            let key = String::from_utf8_lossy(attribute.key_bytes()).into_owned();
+            match key.as_str() {
+                // What is said of all files by the few who do so is a comment.
+                "path" | "linkpath" | "size" if of_all => return Err(ScreenError::Kind(key)),
+                "path" => self.path = Some(value()),
+                "linkpath" => self.link = Some(value()),
+                // Readers differ in whose size they believe; none that fits needs this one.
+                "size" => return Err(ScreenError::Kind(key)),
+                sparse if sparse.starts_with("GNU.sparse.") => {
+                    return Err(ScreenError::Sparse(self.path.clone().unwrap_or(key)));
+                }
+                _other => (),
+            }
+        }
+        let longest = [&self.path, &self.link].into_iter().flatten().map(String::len).max();
+        match longest.is_some_and(|longest| longest as u64 > MAX_NAME) {
+            true => Err(ScreenError::TooLong),
+            false => Ok(()),
+        }
+    }
+}
+
+fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>, ScreenError> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(ScreenError::TooLong),
+        false => Ok(bytes),
+    }
+}
+
+/// A name for a message: who chose it shall not write much.
+fn shown(path: &str) -> String {
+    path.chars().take(100).collect()
+}
+
+/// Whether a path has a step up.
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
+/// How deep below the root a path leads; nothing if it climbs over it on its way.
+fn depth(path: &Path) -> Option<usize> {
+    path.components().try_fold(0_usize, |depth, part| match part {
+        Component::ParentDir => depth.checked_sub(1),
+        Component::Normal(_) => Some(depth + 1),
+        Component::RootDir => Some(0),
+        Component::CurDir | Component::Prefix(_) => Some(depth),
+    })
+}
+
+/// Ends with an error where there is more than expected.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+    most: u64,
+}
+
+impl<R> Counted<R> {
+    fn is_over(&self) -> bool {
+        self.count > self.most
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count += read as u64;
+        match self.is_over() {
+            true => Err(io::Error::other("there is more than the limit")),
+            false => Ok(read),
+        }
+    }
+}
+
+/// Writes down and hashes what is read.
+struct Tee<'a, R> {
+    from: R,
+    to: BufWriter<&'a mut File>,
+    hash: Sha256,
+    count: u64,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        let part = buffer.get(..read).unwrap_or_default();
+        self.to.write_all(part)?;
+        self.hash.update(part);
+        self.count += read as u64;
+        Ok(read)
+    }
+}
+
+/// An image as the engine loads it (a docker-archive), which is written layer by layer, each screened on its way.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    file: File,
+    screen: Screen,
+    layers: Vec<Digest>,
+}
+
+impl Archive {
+    /// A new one, in a file without a name in `folder`.
+    pub(crate) fn new(folder: &Path, limits: ImageLimits) -> io::Result<Self> {
+        let file = tempfile::tempfile_in(folder)?;
+        Ok(Self { file, screen: Screen::new(limits), layers: Vec::new() })
+    }
+
+    /// The next layer, out of its uncompressed tar; it has to be `wanted`. Blocks.
+    pub(crate) fn layer(&mut self, tar: impl Read, wanted: &Digest) -> Result<(), ScreenError> {
+        let start = self.file.stream_position()?;
+        // How large it is, is known afterwards.
+        self.file.write_all(&[0; RECORD])?;
+        let (hash, count) = {
+            let mut tee = Tee {
+                from: BufReader::with_capacity(256 << 10, tar),
+                to: BufWriter::with_capacity(256 << 10, &mut self.file),
+                hash: Sha256::new(),
+                count: 0,
+            };
+            self.screen.layer(&mut tee)?;
+            tee.to.flush()?;
+            (tee.hash, tee.count)
+        };
+        let got = format!("sha256:{}", hex::encode(hash.finalize()));
+        if got != wanted.as_str() {
+            return Err(ScreenError::OtherLayer { got, wanted: wanted.to_string() });
+        }
+        pad(&mut self.file, count)?;
+        let end = self.file.stream_position()?;
+        self.file.seek(SeekFrom::Start(start))?;
+        let header = header(&format!("{}.tar", self.layers.len()), count)?;
+        self.file.write_all(header.as_bytes())?;
+        self.file.seek(SeekFrom::Start(end))?;
+        self.layers.push(wanted.clone());
+        Ok(())
+    }
+
+    /// The image whose configuration is `config`, to be read from its beginning.
+    pub(crate) fn finish(mut self, config: &[u8]) -> io::Result<File> {
+        let layers: Vec<_> = (0..self.layers.len()).map(|number| format!("{number}.tar")).collect();
+        let manifest = serde_json::json!([
+            { "Config": "config.json", "RepoTags": [], "Layers": layers },
+        ]);
+        for (name, bytes) in
+            [("config.json", config), ("manifest.json", manifest.to_string().as_bytes())]
+        {
+            self.file.write_all(header(name, bytes.len() as u64)?.as_bytes())?;
+            self.file.write_all(bytes)?;
+            pad(&mut self.file, bytes.len() as u64)?;
+        }
+        self.file.write_all(&[0; 2 * RECORD])?;
+        self.file.rewind()?;
+        Ok(self.file)
+    }
+}
+
+/// Fills up the last record of a file of `size` bytes.
+fn pad(file: &mut File, size: u64) -> io::Result<()> {
+    let record = RECORD as u64;
+    let padding = (size.next_multiple_of(record) - size).try_into().unwrap_or(0);
+    file.write_all([0; RECORD].get(..padding).unwrap_or_default())
+}
+
+fn header(name: &str, size: u64) -> io::Result<tar::Header> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(PathBuf::from(name))?;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs());
+    header.set_cksum();
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ImageLimits = ImageLimits { size: Bytes(64 << 10), files: 8 };
+
+    /// A tar of files of these kinds, names, link targets and contents.
+    fn tar(files: &[(EntryType, &str, &str, &[u8])]) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for (kind, path, link, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            let old = header.as_old_mut();
+            old.name[..path.len()].copy_from_slice(path.as_bytes());
+            old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            tar.extend(header.as_bytes());
+            tar.extend(*bytes);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+        }
+        tar.extend([0; 1_024]);
+        tar
+    }
+
+    fn check(files: &[(EntryType, &str, &str, &[u8])], wanted: Option<&str>) {
+        let said = Screen::new(LIMITS).layer(tar(files).as_slice()).map_err(|err| err.to_string());
+        match (said, wanted) {
+            (Ok(()), None) => (),
+            (Err(said), Some(wanted)) => assert!(said.contains(wanted), "{said}, not {wanted}"),
+            (said, wanted) => panic!("{said:?} instead of {wanted:?}"),
+        }
+    }
+
+    #[test]
+    fn what_images_have_passes() {
+        check(
+            &[
+                (EntryType::Directory, "./usr/bin/", "", b""),
+                (EntryType::Regular, "usr/bin/.wh.old", "", b""),
+                (EntryType::Regular, "/usr/bin/app", "", b"app"),
+                (EntryType::Symlink, "usr/bin/sh", "../../bin/app", b""),
+                (EntryType::Symlink, "etc/mtab", "/proc/mounts", b""),
+                (EntryType::Link, "usr/bin/again", "usr/bin/app", b""),
+                (EntryType::Fifo, "run/initctl", "", b""),
+            ],
+            None,
+        );
+        let long = format!("deep/{}", "d/".repeat(200));
+        check(
+            &[
+                (EntryType::GNULongName, "././@LongLink", "", long.as_bytes()),
+                (EntryType::Regular, "deep", "", b""),
+                (EntryType::XHeader, "PaxHeaders/0", "", b"21 SCHILY.xattr.a=bc\n"),
+                (EntryType::Regular, "x", "", b""),
+                (EntryType::XGlobalHeader, "pax_global_header", "", b"13 comment=a\n"),
+                (EntryType::Regular, "y", "", b""),
+            ],
+            None,
+        );
+    }
+
+    #[test]
+    fn what_leads_out_or_is_no_file_is_refused() {
+        check(&[(EntryType::Regular, "../etc/passwd", "", b"")], Some("leads out"));
+        check(&[(EntryType::Regular, "a/../../b", "", b"")], Some("leads out"));
+        check(&[(EntryType::Symlink, "a/b", "../../../etc", b"")], Some("leads out"));
+        check(&[(EntryType::Link, "a", "../../etc/shadow", b"")], Some("leads out"));
+        check(&[(EntryType::Block, "dev/sda", "", b"")], Some("is a device"));
+        check(&[(EntryType::Char, "dev/mem", "", b"")], Some("is a device"));
+        check(&[(EntryType::GNUSparse, "bomb", "", b"")], Some("is a sparse file"));
+        check(&[(EntryType::new(b'V'), "label", "", b"")], Some("of a kind"));
+        let up = b"../../etc/passwd";
+        check(
+            &[(EntryType::GNULongName, "l", "", up), (EntryType::Regular, "a", "", b"")],
+            Some("leads out"),
+        );
+        check(
+            &[
+                (EntryType::XHeader, "p", "", b"14 path=../up\n"),
+                (EntryType::Regular, "a", "", b""),
+            ],
+            Some("leads out"),
+        );
+        check(
+            &[(EntryType::XHeader, "p", "", b"22 GNU.sparse.major=1\n")],
+            Some("is a sparse file"),
+        );
+        check(&[(EntryType::XHeader, "p", "", b"12 size=100\n")], Some("of a kind"));
+        check(&[(EntryType::XGlobalHeader, "p", "", b"13 path=../x\n")], Some("of a kind"));
+    }
+
+    #[test]
+    fn bombs_are_refused_as_they_are_read() {
+        let large = vec![0; 40 << 10];
+        check(&[(EntryType::Regular, "a", "", &large)], None);
+        check(
+            &[(EntryType::Regular, "a", "", &large), (EntryType::Regular, "b", "", &large)],
+            Some("takes more than 64 KiB"),
+        );
+        let many: Vec<_> = (0..9).map(|_| (EntryType::Regular, "f", "", b"".as_slice())).collect();
+        check(&many, Some("more than 8 files"));
+        let long = vec![b'n'; 5_000];
+        check(&[(EntryType::GNULongName, "l", "", &long)], Some("longer than any"));
+        // A tar that does not end: a name, or a hole behind the last file.
+        let endless = tar(&[(EntryType::Regular, "a", "", b"")]);
+        let endless = endless.as_slice().chain(io::repeat(0));
+        let said = Screen::new(LIMITS).layer(endless).unwrap_err();
+        assert!(matches!(said, ScreenError::TooLarge(_)), "{said}");
+        let mut huge = tar::Header::new_gnu();
+        huge.set_size(1 << 50);
+        huge.set_cksum();
+        let said = Screen::new(LIMITS).layer(huge.as_bytes().chain(io::repeat(0))).unwrap_err();
+        assert!(matches!(said, ScreenError::TooLarge(_)), "{said}");
+        // Of all layers together.
+        let mut screen = Screen::new(LIMITS);
+        let layer = tar(&[(EntryType::Regular, "a", "", &large)]);
+        screen.layer(layer.as_slice()).unwrap();
+        screen.layer(layer.as_slice()).unwrap_err();
+    }
+
+    #[test]
+    fn an_archive_has_the_layers_that_the_configuration_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = tar(&[(EntryType::Regular, "a", "", b"contents")]);
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
+        let digest: Digest = digest.parse().unwrap();
+        let mut archive = Archive::new(folder.path(), LIMITS).unwrap();
+        archive.layer(layer.as_slice(), &digest).unwrap();
+        let other = tar(&[(EntryType::Regular, "b", "", b"")]);
+        let said = archive.layer(other.as_slice(), &digest).unwrap_err();
+        assert!(matches!(said, ScreenError::OtherLayer { .. }), "{said}");
+
+        let mut archive = Archive::new(folder.path(), LIMITS).unwrap();
+        archive.layer(layer.as_slice(), &digest).unwrap();
+        let file = archive.finish(b"{}").unwrap();
+        let mut names = Vec::new();
+        for entry in tar::Archive::new(file).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            names.push((entry.path().unwrap().display().to_string(), bytes));
+        }
+        assert_eq!(names[0], ("0.tar".into(), layer));
+        assert_eq!(names[1], ("config.json".into(), b"{}".to_vec()));
+        let manifest: serde_json::Value = serde_json::from_slice(&names[2].1).unwrap();
+        assert_eq!(manifest[0]["Layers"], serde_json::json!(["0.tar"]));
+    }
+
+    #[test]
+    fn configurations_are_bounded() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let config = |layers: usize, volumes: usize| {
+            let volumes = (0..volumes).map(|n| (format!("/{n}"), serde_json::json!({})));
+            let config = serde_json::json!({
+                "rootfs": { "diff_ids": vec![&digest; layers] },
+                "config": { "Volumes": serde_json::Map::from_iter(volumes) },
+            });
+            ImageConfig::read(config.to_string().as_bytes()).map(|config| config.layers.len())
+        };
+        assert_eq!(config(127, 16).unwrap(), 127);
+        assert!(matches!(config(128, 0), Err(ScreenError::TooManyLayers(128))));
+        assert!(matches!(config(1, 17), Err(ScreenError::TooManyVolumes(17))));
+        ImageConfig::read(b"{}").unwrap_err();
+        let checked = |interval: i64| {
+            let check = serde_json::json!({
+                "rootfs": { "diff_ids": [] },
+                "config": { "Healthcheck": { "Test": ["NONE"], "Interval": interval } },
+            });
+            ImageConfig::read(check.to_string().as_bytes()).is_ok()
+        };
+        assert!(checked(0) && checked(30_000_000_000) && !checked(1_000_000));
+    }
+}
