@@ -119,15 +119,19 @@ macro_rules! bare {
 }
 bare!(bool, u8, u16, u32, u64);
 
+/// The name of a field as the contract has it, which in Rust has a prefix where it is one of Rust's own words.
+fn name(out: &mut String, field: &str) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    put!(out, "\"{}\":", field.trim_start_matches("r#"));
+}
+
 macro_rules! fields {
-    ($value:expr, $out:expr,) => {
-        $out.push_str("{}");
-    };
-    ($value:expr, $out:expr, $first:ident $(, $field:ident)*) => {
-        $out.push_str(concat!("{\"", stringify!($first), "\":"));
-        $value.$first.write($out);
+    ($value:expr, $out:expr, $($field:ident),*) => {
+        $out.push('{');
         $(
-            $out.push_str(concat!(",\"", stringify!($field), "\":"));
+            name($out, stringify!($field));
             $value.$field.write($out);
         )*
         $out.push('}');

@@ -7,7 +7,7 @@ mod leases;
 mod orders;
 mod providers;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{Json, extract::State, http::header::CACHE_CONTROL, response::IntoResponse};
 use utoipa::{
@@ -22,6 +22,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Market, Problem,
     answer::One,
+    changes::{__path_changes, changes},
+    now,
     query::{Asked, Nothing},
     view,
 };
@@ -72,12 +74,13 @@ pub(crate) fn routes() -> (axum::Router<Arc<Market>>, OpenApi) {
         .routes(routes!(accounts::streams))
         .routes(routes!(accounts::leases))
         .routes(routes!(accounts::events))
-        .routes(routes!(events::list));
+        .routes(routes!(events::list))
+        .routes(routes!(changes));
     let (routes, mut api) = routes.split_for_parts();
     for (path, item) in &mut api.paths.paths {
         for operation in item.get.iter_mut().chain(&mut item.post) {
             let responses = &mut operation.responses.responses;
-            if path != "/v1/market" {
+            if !["/v1/market", "/v1/changes"].contains(&path.as_str()) {
                 let same =
                     ResponseBuilder::new().description("The client has this answer already.");
                 responses.insert("304".into(), same.build().into());
@@ -129,8 +132,6 @@ async fn market(
     let mut reading = market.read().await?;
     let (reorgs, deepest_reorg) = store::market::reorgs(reading.conn()).await?;
     let (deployment, token) = (market.deployment(), market.token());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_or(0, |since| since.as_secs());
     let item = view::Market {
         chain_id: deployment.chain_id,
         contracts: view::Contracts {
@@ -147,7 +148,7 @@ async fn market(
             symbol: token.symbol.clone(),
             decimals: token.decimals,
         },
-        age: now.saturating_sub(reading.cursor.time),
+        age: now().saturating_sub(reading.cursor.time),
         reorgs,
         deepest_reorg,
         version: env!("CARGO_PKG_VERSION"),
@@ -177,7 +178,7 @@ mod tests {
     /// What is not described is what is not of the API: who runs a market asks for it.
     #[test]
     fn every_route_is_described() {
-        let apart = ["/v1/openapi.json", "/healthz", "/readyz"];
+        let apart = ["/v1/openapi.json", "/healthz", "/readyz", "/metrics"];
         let routes = include_str!("serve.rs").split(".route(").skip(1);
         let routes: Vec<&str> = routes.filter_map(|route| route.split('"').nth(1)).collect();
         assert_eq!(routes, apart);

@@ -6,11 +6,17 @@
 
 mod answer;
 mod api;
+#[expect(unused_qualifications, reason = "those that the derivation of the description makes")]
+mod changes;
+mod limits;
+mod metrics;
 mod problem;
 mod query;
 mod run;
 mod serve;
 mod view;
 
+pub use limits::Limits;
 pub use problem::Problem;
+pub(crate) use run::now;
 pub use run::{Config, Market, Reading, RunError, run};

@@ -95,7 +95,11 @@ impl<S: Sync, Q: DeserializeOwned> FromRequestParts<S> for Asked<Q> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let query = Query::try_from_uri(&parts.uri);
-        query.map(|Query(query)| Self(query)).map_err(|err| Problem::bad(err.body_text()))
+        query.map(|Query(query)| Self(query)).map_err(|err| {
+            // What is left names the parameter and says what is wrong with it.
+            let words = err.body_text();
+            Problem::bad(words.trim_start_matches("Failed to deserialize query string: "))
+        })
     }
 }
 

@@ -6,20 +6,24 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{HeaderName, Method, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
+    limit::RequestBodyLimitLayer,
     timeout::TimeoutLayer,
 };
 
-use crate::{Market, Problem, api};
+use crate::{Market, Problem, api, limits, metrics};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest body of a request, in bytes.
+const MAX_BODY: usize = 256 << 10;
 
 /// The longest refusal of the framework's, in bytes.
 const MAX_WORDS: usize = 4 << 10;
@@ -34,29 +38,34 @@ pub(crate) fn router(market: Arc<Market>) -> Router {
     let anybody = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([header::IF_NONE_MATCH])
+        .allow_headers([header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
         .expose_headers(SHOWN);
-    let api = api
+    let public = api
         .route(
             "/v1/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
         )
-        .layer(CompressionLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-        .layer(anybody);
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .merge(api)
         .fallback(nothing)
         .method_not_allowed_fallback(only_read)
+        .layer(CompressionLayer::new())
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&market), limits::limit))
+        .layer(anybody);
+    // Who runs the market asks as often as it likes; a reverse proxy keeps these to itself.
+    let own = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::show));
+    public
+        .merge(own)
         .layer(map_response(as_problem))
+        .layer(from_fn_with_state(Arc::clone(&market), metrics::measure))
         .with_state(market)
 }
 
 async fn readyz(State(market): State<Arc<Market>>) -> Result<impl IntoResponse, Problem> {
-    market.read().await?;
-    Ok("ready\n")
+    market.not_ready().await.map_or(Ok("ready\n"), Err)
 }
 
 async fn nothing(request: Request) -> Problem {

@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 use store::{account, cursor::Cursor, event::Subject, market::LeaseFile, market::Standing, stream};
 use utoipa::ToSchema;
 
+use crate::changes::Id;
+
 pub(crate) use kind::{
     Address, Amount, At, ChallengeState, Hash, Key, Large, LeaseState, OrderState, Outcome, Rate,
     Reason, Show, StreamState, Time, Units, key, not_a, number,
@@ -64,6 +66,8 @@ views! {
         time: Time,
         /// Blocks up to this number do not go away any more.
         finalized: u64,
+        /// What `/v1/changes` goes on from as `after`: all that happens after this block.
+        changes: String,
     }
 
     /// The market: what is mirrored, and how far.
@@ -270,7 +274,7 @@ rows! {
         locked: Amount,
         /// What has left it and waits for the delay.
         unbonding: Amount,
-        /// When `unbonding` may be withdrawn.
+        /// When `unbonding` may be withdrawn; zero while there is none.
         withdrawable_at: Time,
         /// What was ever taken out of it.
         slashed: Amount,
@@ -526,6 +530,7 @@ impl From<&Cursor> for Block {
             hash: Hash(cursor.hash),
             time: Time(cursor.time),
             finalized: cursor.finalized,
+            changes: Id::after(cursor).to_string(),
         }
     }
 }

@@ -18,6 +18,9 @@ mod it {
 
     mod answers;
     mod bad;
+    mod changes;
+    mod limits;
+    mod ready;
     mod served;
     mod truth;
 }

@@ -4,10 +4,12 @@
 //! Keys are made anew each time, and when it ends nothing of it is left.
 
 mod anvil;
+mod postgres;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -37,7 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::anvil::Anvil;
+use self::{anvil::Anvil, postgres::Postgres};
 use crate::{
     deploy, market,
     money::{self, Funds},
@@ -95,6 +97,9 @@ struct Market {
     home: PathBuf,
     publisher: Address,
     providers: Vec<Listed>,
+    /// The market's API, where there is a Postgres for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    market: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     demo: Option<Demo>,
 }
@@ -131,8 +136,9 @@ struct Stand {
     root: PathBuf,
     folder: TempDir,
     anvil: Option<Anvil>,
+    postgres: Option<Postgres>,
     providers: Vec<Running>,
-    tasks: JoinSet<Result<(), ::provider::RunError>>,
+    tasks: JoinSet<anyhow::Result<()>>,
     stop: CancellationToken,
 }
 
@@ -145,6 +151,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         folder: tempfile::Builder::new().prefix("dev-").tempdir_in(&folder)?,
         root,
         anvil: None,
+        postgres: None,
         providers: Vec::new(),
         tasks: JoinSet::new(),
         stop: CancellationToken::new(),
@@ -172,6 +179,7 @@ impl Stand {
         let deployment = deploy_contracts(&self.root, &folder, &rpc).await?;
         let chain = Chain::connect(&rpc, Deployment::read(&deployment)?).await?;
         let publisher = funded(&chain).await?;
+        let shown = self.show(args, &chain, &publisher.token).await?;
         let home = publisher_home(&folder, &rpc, &deployment, &publisher, settings)?;
         for (index, (region, prices)) in PROVIDERS.iter().enumerate() {
             say(&format!("starting the provider in {region}"));
@@ -189,6 +197,7 @@ impl Stand {
             home,
             publisher: publisher.wallet(),
             providers,
+            market: shown,
             demo: None,
         };
         if !settings.json {
@@ -206,6 +215,49 @@ impl Stand {
         }
     }
 
+    /// Mirrors the chain and shows the mirror, if there is a Postgres on this machine; returns where.
+    async fn show(
+        &mut self,
+        args: &Args,
+        chain: &Chain,
+        token: &Token,
+    ) -> anyhow::Result<Option<String>> {
+        say("starting the market's database, indexer and API");
+        self.postgres = Postgres::start().await?;
+        let Some(postgres) = &self.postgres else {
+            say("there is no Postgres, so there is no API of the market; `make setup` brings it");
+            return Ok(None);
+        };
+        let indexer = ::indexer::Config {
+            rpc: self.anvil.iter().map(|anvil| anvil.url.clone()).collect(),
+            deployment: chain.deployment().clone(),
+            database_url: postgres.url.clone(),
+            poll: Duration::from_millis(100),
+            subscribe: Vec::new(),
+            proof: true,
+        };
+        let market = ::market::Config {
+            deployment: chain.deployment().clone(),
+            token: token.clone(),
+            database_url: postgres.url.clone(),
+            behind_proxy: false,
+            limits: ::market::Limits::default(),
+            stale_after: None,
+        };
+        let address = (Ipv4Addr::LOCALHOST, port(args, 8600)?);
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            ::indexer::run(indexer, Arc::default(), stop).await.context("the indexer ended")
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            ::market::run(market, listener, stop).await.context("the market's API ended")
+        });
+        Ok(Some(url))
+    }
+
     /// Starts the providers and waits until they quote.
     async fn provide(&mut self) -> anyhow::Result<()> {
         let mut ready = Vec::new();
@@ -214,11 +266,11 @@ impl Stand {
             let (config, sender) = (provider.config.clone(), provider.session.sender.clone());
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
-                ::provider::run(config, sender, stop, || {
+                let ended = ::provider::run(config, sender, stop, || {
                     // Nobody waits any more where the market is stopping.
                     let _stopping = tell.send(());
-                })
-                .await
+                });
+                ended.await.context("a provider ended")
             });
             ready.push(told);
         }
@@ -240,6 +292,9 @@ impl Stand {
             let purged = ::provider::purge(&provider.config, &provider.session.sender).await;
             outcome = outcome.and(purged.map_err(anyhow::Error::from));
         }
+        if let Some(postgres) = self.postgres {
+            outcome = outcome.and(postgres.stop().await);
+        }
         if let Some(anvil) = self.anvil {
             anvil.stop().await;
         }
@@ -248,8 +303,8 @@ impl Stand {
     }
 }
 
-fn ended_early(ended: Result<Result<(), ::provider::RunError>, JoinError>) -> anyhow::Result<()> {
-    ended.context("a provider panicked")?.context("a provider ended")
+fn ended_early(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    ended.context("a part of the market panicked")?
 }
 
 /// The checkout that this is run from: contracts, the script that deploys them, the example.
@@ -498,8 +553,12 @@ fn describe(market: &Market, token: &Token) -> String {
         ]
     });
     let header = ["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB VOLUME", "INGRESS"];
+    let shown = market
+        .market
+        .as_ref()
+        .map_or_else(String::new, |url| format!("The market's API is at {url}/v1/openapi.json. "));
     format!(
-        "{}\n\nPrices are in {} per hour; the chain is at {}. To use the publisher's wallet from another terminal:\n  \
+        "{}\n\n{shown}Prices are in {} per hour; the chain is at {}. To use the publisher's wallet from another terminal:\n  \
          export ROADSTEAD_HOME={}\n",
         output::table(&header, rows),
         token.symbol,

@@ -42,7 +42,9 @@ async fn what_cannot_be_understood_is_said_so() -> anyhow::Result<()> {
         ensure!(body["status"] == status && body["title"].is_string(), "{path}: {body}");
         anyhow::Ok(())
     };
-    check("/v1/leases?limit=0", 400, "limit: a page has 1 to 200 rows").await?;
+    let said = served.get("/v1/leases?limit=0").await?.2["detail"].to_string();
+    ensure!(said == "\"limit: a page has 1 to 200 rows\"", "{said}");
+    check("/v1/leases?limit=0", 400, "1 to 200").await?;
     for limit in ["201", "-1", "1e2", "", "0x10", "99999999999999999999", "%00"] {
         check(&format!("/v1/leases?limit={limit}"), 400, "1 to 200").await?;
     }

@@ -1,10 +1,10 @@
 //! A market at work, and who asks it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, num::NonZeroU32};
 
 use anyhow::{Context as _, ensure};
 use boon::{Compiler, SchemaIndex, Schemas};
-use market::{Config, RunError};
+use market::{Config, Limits, RunError};
 use protocol::amount::Token;
 use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -21,11 +21,22 @@ pub(crate) struct Served {
     task: JoinSet<Result<(), RunError>>,
 }
 
+/// As many requests as a test may want.
+const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+
 pub(crate) fn config(anvil: &Anvil, database_url: &str) -> Config {
     Config {
         deployment: anvil.deployment.clone(),
         token: Token { symbol: "USD".into(), decimals: 6 },
         database_url: database_url.to_owned(),
+        behind_proxy: false,
+        limits: Limits {
+            requests: MANY,
+            burst: MANY,
+            connections_each: 1_000,
+            ..Limits::default()
+        },
+        stale_after: None,
     }
 }
 
