@@ -18,7 +18,7 @@ const FLAGS = [
     "--disable-component-update", "--disable-sync",
 ];
 
-const WIDTHS = { desk: { width: 1280, height: 900 }, phone: { width: 375, height: 740 } };
+const WIDTHS = { desk: { width: 1280, height: 900 }, phone: { width: 360, height: 740 } };
 
 /// Where pictures go, if anywhere: BROWSER_PICTURES names a folder.
 const pictures = process.env.BROWSER_PICTURES;
@@ -28,10 +28,10 @@ export function ensure(holds, words) {
 }
 
 /// Runs `tell` with a browser of its own, and fails if a page complained about something.
-export async function inBrowser(tell, { program = process.env.CHROMIUM ?? "/usr/bin/chromium" } = {}) {
+export async function inBrowser(tell, { program = process.env.CHROMIUM ?? "/usr/bin/chromium", ...options } = {}) {
     const profile = await mkdtemp(join(tmpdir(), "roadstead-browser-"));
     const context = await chromium.launchPersistentContext(profile, {
-        executablePath: program, args: FLAGS, viewport: WIDTHS.desk, timeout: 60_000,
+        executablePath: program, args: FLAGS, viewport: WIDTHS.desk, timeout: 60_000, ...options,
     });
     try {
         const browser = new Browser(context);

@@ -28,6 +28,8 @@ mod market;
 mod money;
 #[path = "e2e/operate.rs"]
 mod operate;
+#[path = "e2e/page.rs"]
+mod page;
 #[path = "e2e/ports.rs"]
 mod ports;
 #[path = "e2e/providers.rs"]

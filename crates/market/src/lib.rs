@@ -10,6 +10,7 @@ mod api;
 mod changes;
 mod limits;
 mod metrics;
+mod page;
 mod problem;
 mod query;
 mod run;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::State,
     http::{HeaderName, Method, StatusCode, header},
     middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
@@ -17,7 +17,7 @@ use tower_http::{
     timeout::TimeoutLayer,
 };
 
-use crate::{Market, Problem, api, limits, metrics};
+use crate::{Market, Problem, api, limits, metrics, page};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(crate) fn router(market: Arc<Market>) -> Router {
             "/v1/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
         )
-        .fallback(nothing)
+        .merge(page::router())
         .method_not_allowed_fallback(only_read)
         .layer(CompressionLayer::new())
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
@@ -66,11 +66,6 @@ pub(crate) fn router(market: Arc<Market>) -> Router {
 
 async fn readyz(State(market): State<Arc<Market>>) -> Result<impl IntoResponse, Problem> {
     market.not_ready().await.map_or(Ok("ready\n"), Err)
-}
-
-async fn nothing(request: Request) -> Problem {
-    let path: String = request.uri().path().chars().take(80).collect();
-    Problem::missing(format!("nothing is at {path}; /v1/openapi.json says what there is"))
 }
 
 async fn only_read() -> Problem {

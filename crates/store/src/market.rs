@@ -74,7 +74,7 @@ impl Heads {
 
 /// What a query says of a provider `p`; `$1` is the contract that may lock its bond or not.
 macro_rules! standings {
-    ($conn:expr, $locker:expr, $limit:expr, $where:literal, $($arg:expr),*) => {{
+    ($conn:expr, $locker:expr, $limit:expr, $where:literal $order:literal, $($arg:expr),*) => {{
         let rows = sqlx::query_scalar!(
             "select jsonb_build_object(
                  'provider', to_jsonb(p),
@@ -91,7 +91,9 @@ macro_rules! standings {
                  ), '[]')
              ) as \"row!: Json<Standing>\" from provider p where "
                 + $where
-                + " order by p.address limit $2",
+                + " order by "
+                + $order
+                + " limit $2",
             $locker.as_slice(),
             i64::from($limit),
             $($arg),*
@@ -111,7 +113,31 @@ pub async fn standings_after(
     limit: u32,
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let after = after.map(|after| after.to_vec()).unwrap_or_default();
-    standings!(conn, locker, limit, "p.address > $3::bytea", after)
+    standings!(conn, locker, limit, "p.address > $3::bytea" "p.address", after)
+}
+
+/// Up to `limit` listed providers, the one that was heard of last first; `before` is the last one of the page before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn standings_seen(
+    conn: &mut PgConnection,
+    locker: Address,
+    before: Option<(u64, Address)>,
+    limit: u32,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let (seen_at, address) = before.map_or((i64::MAX, Vec::new()), |(seen_at, address)| {
+        (i64::try_from(seen_at).unwrap_or(i64::MAX), address.to_vec())
+    });
+    standings!(
+        conn,
+        locker,
+        limit,
+        "p.listed and (p.seen_at, p.address) < ($3::bigint, $4::bytea)"
+        "p.seen_at desc, p.address desc",
+        seen_at,
+        address
+    )
 }
 
 /// Up to `limit` listed providers after an address, in the order of their addresses.
@@ -161,7 +187,7 @@ pub async fn standings_of(
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let addresses: Vec<Vec<u8>> = providers.iter().map(|address| address.to_vec()).collect();
     let limit = u32::try_from(providers.len()).unwrap_or(u32::MAX);
-    standings!(conn, locker, limit, "p.address = any($3::bytea[])", &addresses as &[Vec<u8>])
+    standings!(conn, locker, limit, "p.address = any($3::bytea[])" "p.address", &addresses as &[Vec<u8>])
 }
 
 /// Rows of one table, a page at a time: `$1` is where the page begins, `$2` how many there are.
@@ -411,6 +437,57 @@ ones! {
     account(id: B256 => id.as_slice()) -> Account {
         "select to_jsonb(t) as \"row!: Json<Account>\" from account t where t.id = $1::bytea"
     }
+}
+
+/// How much there is of what goes on, each counted up to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Providers that are listed.
+    pub listed: u64,
+    /// Of those, the ones that were heard of lately.
+    pub heard: u64,
+    /// Leases that run.
+    pub active: u64,
+    /// Leases that wait for their start.
+    pub pending: u64,
+    /// Orders that take bids, or wait to be awarded.
+    pub open_orders: u64,
+    /// Apps that were not given up.
+    pub apps: u64,
+}
+
+/// Counts what goes on, each up to `limit`, so that it costs the same however much there is; a provider was heard of
+/// lately if that was at `since` or later.
+///
+/// # Errors
+/// When the database fails.
+pub async fn counts(
+    conn: &mut PgConnection,
+    since: u64,
+    limit: u32,
+) -> Result<Counts, sqlx::Error> {
+    // In the order of an index, so that none is left for the table itself.
+    let row = sqlx::query!(
+        "select
+             (select count(*) from (select from provider where listed order by seen_at desc limit $1) t) as \"listed!\",
+             (select count(*) from (select from provider where listed and seen_at >= $2::bigint order by seen_at desc
+                 limit $1) t) as \"heard!\",
+             (select count(*) from (select from lease where state = 'active' order by id desc limit $1) t) as \"active!\",
+             (select count(*) from (select from lease where state = 'pending' order by id desc limit $1) t) as \"pending!\",
+             (select count(*) from (select from auction where state = 'open' order by id desc limit $1) t) as \"open_orders!\",
+             (select count(*) from (select from app where retired_at is null order by id desc limit $1) t) as \"apps!\"",
+        i64::from(limit),
+        i64::try_from(since).unwrap_or(i64::MAX)
+    );
+    let row = row.fetch_one(conn).await?;
+    Ok(Counts {
+        listed: row.listed.cast_unsigned(),
+        heard: row.heard.cast_unsigned(),
+        active: row.active.cast_unsigned(),
+        pending: row.pending.cast_unsigned(),
+        open_orders: row.open_orders.cast_unsigned(),
+        apps: row.apps.cast_unsigned(),
+    })
 }
 
 /// Up to `limit` of the providers that events after `place` are about, each event's once, with the last event's place.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
 use chain::Deployment;
+use protocol::lease::State as LeaseState;
 use serde::de::DeserializeOwned;
 use store::{
     account::Account, app::App, auction::Auction, bid::Bid, event::Place, lease::Lease, market,
@@ -64,6 +65,14 @@ pub(crate) async fn equal_tables(
     let addresses: Vec<Address> = providers.iter().map(|provider| provider.address).collect();
     let again = market::standings_of(&mut conn, locker, &addresses).await?;
     ensure!(read == again, "the pages of providers are not the providers");
+    let seen = all!(
+        |from| market::standings_seen(&mut conn, locker, from, PAGE),
+        |standing: &market::Standing| (standing.provider.seen_at, standing.provider.address)
+    );
+    let mut listed: Vec<_> = read.iter().filter(|standing| standing.provider.listed).collect();
+    listed.sort_by_key(|one| std::cmp::Reverse((one.provider.seen_at, one.provider.address)));
+    ensure!(seen.iter().eq(listed.iter().copied()), "the pages of those heard of are not they");
+    counts_are(&mut conn, &listed, &leases, &dump).await?;
     let prices: Vec<Price> = rows(&dump, "price")?;
     for standing in &read {
         let address = standing.provider.address;
@@ -128,6 +137,35 @@ pub(crate) async fn equal_tables(
     let touched = market::touched_after(&mut conn, start, u32::MAX).await?;
     ensure!(touched.iter().map(|at| at.place).eq(events.iter().rev().map(place)), "not in order");
     ensure!(market::account(&mut conn, B256::repeat_byte(0xee)).await?.is_none(), "nobody's");
+    Ok(())
+}
+
+/// What goes on is counted up to a limit.
+async fn counts_are(
+    conn: &mut store::PgConnection,
+    listed: &[&market::Standing],
+    leases: &[Lease],
+    dump: &BTreeMap<String, Vec<String>>,
+) -> anyhow::Result<()> {
+    let (orders, apps): (Vec<Auction>, Vec<App>) = (rows(dump, "auction")?, rows(dump, "app")?);
+    // The last that was heard of, and whoever was heard of at the same time.
+    let since = listed.first().map_or(0, |standing| standing.provider.seen_at);
+    let in_state = |state| leases.iter().filter(|lease| lease.state == state).count();
+    let wanted = [
+        listed.len(),
+        listed.iter().filter(|standing| standing.provider.seen_at >= since).count(),
+        in_state(LeaseState::Active),
+        in_state(LeaseState::Pending),
+        orders.iter().filter(|order| order.state == store::auction::State::Open).count(),
+        apps.iter().filter(|app| app.retired_at.is_none()).count(),
+    ];
+    for limit in [2, 1_000] {
+        let found = market::counts(conn, since, limit).await?;
+        let found =
+            [found.listed, found.heard, found.active, found.pending, found.open_orders, found.apps];
+        let wanted = wanted.map(|count| (count as u64).min(limit.into()));
+        ensure!(found == wanted, "up to {limit}: {found:?} instead of {wanted:?}");
+    }
     Ok(())
 }
 
