@@ -23,7 +23,7 @@ test-crates bench bench-load: export $(runner) := $(as_root)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer bench-load gas coverage prove \
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer bench-market bench-load gas coverage prove \
         audit fuzz-contracts mutants lint fmt abi sqlx deny clean
 
 help: ## This list
@@ -72,6 +72,9 @@ bench: setup guestbook ## The benchmarks; they print figures and judge nothing
 bench-indexer: setup ## The indexer beside what the node and Postgres can do, and beside Ponder
 	$(if $(filter-out no,$(or $(PONDER),yes)),cd bench/ponder && npm ci --no-audit --no-fund)
 	cargo run -q -p indexer --release --example bench
+
+bench-market: setup ## The market with 100,000 providers and 1,000,000 leases behind it, and what its page weighs
+	cargo run -q -p market --release --example bench
 
 # PODS= says how many there are. What a provider costs is measured as it is run: optimised.
 bench-load: setup ## What a provider with 200 pods costs, and how long it takes to adopt them

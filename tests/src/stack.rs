@@ -390,6 +390,11 @@ impl Stack {
         self.nothing_is_left().await
     }
 
+    /// The chain's node, without the relay in between.
+    pub fn rpc(&self) -> String {
+        format!("http://{}", self.anvil.address)
+    }
+
     /// What a wallet holds of the token, in base units.
     ///
     /// # Errors

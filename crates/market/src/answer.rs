@@ -1,6 +1,6 @@
 //! What an answer is: the state after one block, which it names, with a tag that is another one after another block.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use alloy_primitives::{Keccak256, hex};
 use axum::{
@@ -54,13 +54,59 @@ pub(crate) struct Answer<T> {
     body: T,
 }
 
+/// The head of a request, of which it is not known yet after which block it will be answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// A request that is answered with the state after one block.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    cursor: Cursor,
+    tag: HeaderValue,
+    uri: Uri,
+}
+
 /// The mirror as it is for one request. Who has the answer already is refused with 304 before any row is read.
 #[derive(Debug)]
 pub(crate) struct Now {
     market: Arc<Market>,
     reading: Reading,
-    tag: HeaderValue,
-    uri: Uri,
+    tagged: Tagged,
+}
+
+impl Head {
+    /// The request as it is answered after a block; or the answer, to somebody who has it already.
+    #[expect(clippy::result_large_err, reason = "it is an answer, and sent at once")]
+    pub(crate) fn at(self, cursor: &Cursor) -> Result<Tagged, Response> {
+        let tag = tag(cursor, &self);
+        if has(&self.headers, &tag) {
+            return Err((StatusCode::NOT_MODIFIED, head(tag)).into_response());
+        }
+        Ok(Tagged { cursor: *cursor, tag, uri: self.uri })
+    }
+}
+
+impl Tagged {
+    /// Answers with a page. There is one row more than its limit if that is not the last page.
+    pub(crate) fn page<R, T, K: Key>(
+        self,
+        mut rows: Vec<R>,
+        limit: Limit,
+        key: impl Fn(&R) -> K,
+        show: impl FnMut(R) -> T,
+    ) -> Answer<Page<T>> {
+        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_last| more).map(|last| key(last).to_string());
+        let link = next.as_deref().and_then(|next| link(&self.uri, next));
+        let items = rows.into_iter().map(show).collect();
+        let body = Page { at: (&self.cursor).into(), items, next };
+        Answer { tag: self.tag, link, body }
+    }
 }
 
 impl Now {
@@ -82,25 +128,18 @@ impl Now {
     /// Answers with one thing.
     pub(crate) fn one<T>(self, item: impl Into<T>) -> Answer<One<T>> {
         let body = One { at: (&self.reading.cursor).into(), item: item.into() };
-        Answer { tag: self.tag, link: None, body }
+        Answer { tag: self.tagged.tag, link: None, body }
     }
 
-    /// Answers with a page. There is one row more than its limit if that is not the last page.
+    /// See [`Tagged::page`].
     pub(crate) fn page<R, T, K: Key>(
         self,
-        mut rows: Vec<R>,
+        rows: Vec<R>,
         limit: Limit,
         key: impl Fn(&R) -> K,
         show: impl FnMut(R) -> T,
     ) -> Answer<Page<T>> {
-        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_last| more).map(|last| key(last).to_string());
-        let link = next.as_deref().and_then(|next| link(&self.uri, next));
-        let items = rows.into_iter().map(show).collect();
-        let body = Page { at: (&self.reading.cursor).into(), items, next };
-        Answer { tag: self.tag, link, body }
+        self.tagged.page(rows, limit, key, show)
     }
 }
 
@@ -112,35 +151,41 @@ fn link(uri: &Uri, next: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("<?{query}cursor={next}>; rel=\"next\"")).ok()
 }
 
+impl<S: Sync> FromRequestParts<S> for Head {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self { uri: parts.uri.clone(), headers: parts.headers.clone() })
+    }
+}
+
 impl FromRequestParts<Arc<Market>> for Now {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, market: &Arc<Market>) -> Result<Self, Response> {
+        let Ok(head) = Head::from_request_parts(parts, market).await;
         let reading = market.read().await.map_err(IntoResponse::into_response)?;
-        let tag = tag(&reading.cursor, parts);
-        if has(&parts.headers, &tag) {
-            return Err((StatusCode::NOT_MODIFIED, head(tag)).into_response());
-        }
-        Ok(Self { market: Arc::clone(market), reading, tag, uri: parts.uri.clone() })
+        let tagged = head.at(&reading.cursor)?;
+        Ok(Self { market: Arc::clone(market), reading, tagged })
     }
 }
 
 /// What tells two answers apart: block, question and program; and how the answer is packed, since a strong tag promises
 /// the same bytes.
-fn tag(cursor: &Cursor, parts: &Parts) -> HeaderValue {
+fn tag(cursor: &Cursor, asked: &Head) -> HeaderValue {
     let mut hash = Keccak256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     hash.update(cursor.hash);
     hash.update(cursor.finalized.to_be_bytes());
     hash.update(cursor.payments);
-    for packing in parts.headers.get_all(ACCEPT_ENCODING) {
+    for packing in asked.headers.get_all(ACCEPT_ENCODING) {
         hash.update(packing);
         hash.update([0]);
     }
     hash.update([0]);
-    hash.update(parts.uri.path());
+    hash.update(asked.uri.path());
     hash.update([0]);
-    hash.update(parts.uri.query().unwrap_or_default());
+    hash.update(asked.uri.query().unwrap_or_default());
     let hash = hash.finalize();
     // Hexadecimal digits in quotes are a header's value.
     HeaderValue::try_from(format!("\"{}\"", hex::encode(&hash[..16])))

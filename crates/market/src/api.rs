@@ -6,6 +6,7 @@ mod events;
 mod leases;
 mod orders;
 mod providers;
+mod search;
 
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub(crate) fn routes() -> (axum::Router<Arc<Market>>, OpenApi) {
     let routes = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(market))
         .routes(routes!(providers::list))
+        .routes(routes!(search::search))
+        .routes(routes!(search::why_not))
         .routes(routes!(providers::one))
         .routes(routes!(providers::leases))
         .routes(routes!(providers::prices))

@@ -9,6 +9,7 @@ mod api;
 #[expect(unused_qualifications, reason = "those that the derivation of the description makes")]
 mod changes;
 mod limits;
+mod listings;
 mod metrics;
 mod page;
 mod problem;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Limits, Problem, changes,
     limits::{Gate, Places, Requests},
+    listings::{self, Listings},
     metrics::Metrics,
     serve,
 };
@@ -44,6 +45,8 @@ pub struct Config {
     pub deployment: Deployment,
     /// The settlement token.
     pub token: Token,
+    /// For how long after it was last heard of a provider counts as live, in seconds: the Registry's `TTL`.
+    pub ttl: u64,
     /// The mirror.
     pub database_url: String,
     /// Whether a reverse proxy stands in front and says in `X-Forwarded-For` who asks.
@@ -84,6 +87,8 @@ pub struct Market {
     heads: watch::Sender<()>,
     metrics: Metrics,
     stop: CancellationToken,
+    ttl: u64,
+    listings: Listings,
 }
 
 /// The mirror as it was after one block.
@@ -115,6 +120,8 @@ impl Market {
             pool,
             deployment: config.deployment,
             token: config.token,
+            ttl: config.ttl,
+            listings: Listings::default(),
             behind_proxy: config.behind_proxy,
             limits,
             stale_after: config.stale_after,
@@ -198,6 +205,16 @@ impl Market {
         (age > most).then(|| Problem::away(old))
     }
 
+    /// For how long after it was last heard of a provider counts as live, in seconds.
+    pub(crate) fn ttl(&self) -> u64 {
+        self.ttl
+    }
+
+    /// All listed providers.
+    pub(crate) fn listings(&self) -> &Listings {
+        &self.listings
+    }
+
     /// Everything as it is after the last block that is mirrored.
     ///
     /// # Errors
@@ -236,6 +253,7 @@ pub async fn run(
     let market = Arc::new(Market::new(config)?);
     let mut tasks = JoinSet::new();
     tasks.spawn(changes::listen(Arc::clone(&market)));
+    tasks.spawn(listings::follow(Arc::clone(&market)));
     tasks.spawn(forget(Arc::clone(&market)));
 
     let handle = axum_server::Handle::new();

@@ -21,6 +21,7 @@ mod it {
     mod changes;
     mod limits;
     mod ready;
+    mod search;
     mod served;
     mod truth;
 }

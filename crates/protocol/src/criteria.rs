@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     expression::{Expression, Name},
-    judge::why_not,
+    judge::{fits, why_not},
     scan::{DEPTH, LENGTH},
 };
 use crate::{

@@ -3,6 +3,8 @@
 //! Addresses are found in one place, facts are read in another: whoever names a provider, what is known of it comes from the
 //! chain, and it is judged by that.
 
+mod named;
+
 use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
@@ -10,10 +12,10 @@ use anyhow::{bail, ensure};
 use chain::{Chain, abi::IRegistry::ProviderView};
 use protocol::{
     amount::Amount,
-    criteria::{Facts, Name, Search, Why, why_not},
+    criteria::{Facts, Name, Search, Why, fits, why_not},
 };
 
-use crate::market::price_list;
+use crate::{market::price_list, output};
 
 /// How many providers an error tells of.
 const TOLD: usize = 5;
@@ -52,24 +54,88 @@ impl Candidate {
     }
 }
 
-/// Everybody who may come into question: who ever listed itself.
-pub(crate) async fn find(chain: &Chain) -> anyhow::Result<Vec<Address>> {
-    Ok(chain.ever_listed().await?)
+/// A provider that may come into question, and what whoever names it says that no contract counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) provider: Address,
+    pub(crate) leases: Option<u64>,
+    pub(crate) open_leases: Option<u64>,
+    pub(crate) dark: Option<u64>,
 }
 
-/// Reads what `needs` names of those of `providers` that are listed: listings always, bonds and vouches where they are needed.
+impl Found {
+    /// A provider of which nothing is said.
+    pub(crate) fn plain(provider: Address) -> Self {
+        Self { provider, leases: None, open_leases: None, dark: None }
+    }
+}
+
+/// All who may come into question, with what `needs` names of them as the chain tells it: whom the market at `market` names,
+/// if there is one and it is of use, else everybody who is listed. With `others`, also those whom the market excludes.
+pub(crate) async fn known(
+    chain: &Chain,
+    market: Option<&str>,
+    search: &Search,
+    needs: &BTreeSet<Name>,
+    others: bool,
+) -> anyhow::Result<Vec<Candidate>> {
+    if let Some(market) = market {
+        let why = match of_market(chain, market, search, needs, others).await {
+            Ok(known) if known.iter().any(|one| fits(search, &one.facts)) => return Ok(known),
+            Ok(known) => {
+                format!(
+                    "by what the chain says, none of the {} that it names comes into question",
+                    known.len()
+                )
+            }
+            Err(err) => output::causes(&err),
+        };
+        let why = output::tame(&why);
+        eprintln!(
+            "note: the market at {market} is not of use ({why}); looking at everybody on the chain"
+        );
+    }
+    let listed = chain.ever_listed().await?.into_iter().map(Found::plain).collect();
+    read(chain, search, listed, needs).await
+}
+
+async fn of_market(
+    chain: &Chain,
+    market: &str,
+    search: &Search,
+    needs: &BTreeSet<Name>,
+    others: bool,
+) -> anyhow::Result<Vec<Candidate>> {
+    let mut found = named::named(market, search, true).await?;
+    if others {
+        found.extend(named::named(market, search, false).await?);
+    }
+    // One that is named twice is one.
+    let mut seen = BTreeSet::new();
+    found.retain(|one| seen.insert(one.provider));
+    read(chain, search, found, needs).await
+}
+
+/// Reads what `needs` names of those of `found` that are listed: listings always, bonds and vouches where they are needed.
 pub(crate) async fn read(
     chain: &Chain,
     search: &Search,
-    providers: Vec<Address>,
+    found: Vec<Found>,
     needs: &BTreeSet<Name>,
 ) -> anyhow::Result<Vec<Candidate>> {
-    knowable(needs, search)?;
+    knowable(needs, search, &found)?;
+    let providers: Vec<Address> = found.iter().map(|one| one.provider).collect();
     let now = chain.head().await?.timestamp;
     let views = chain.listings(&providers).await?;
-    let listed = providers.into_iter().zip(views).filter(|(_provider, view)| view.listed);
-    let mut candidates: Vec<_> =
-        listed.map(|(provider, view)| Candidate::new(provider, view, now)).collect();
+    let listed = found.into_iter().zip(views).filter(|(_found, view)| view.listed);
+    let candidates = listed.map(|(found, view)| {
+        let mut candidate = Candidate::new(found.provider, view, now);
+        let facts = &mut candidate.facts;
+        (facts.leases, facts.open_leases, facts.dark) =
+            (found.leases, found.open_leases, found.dark);
+        candidate
+    });
+    let mut candidates: Vec<_> = candidates.collect();
     let of: Vec<_> = candidates.iter().map(|candidate| candidate.facts.provider).collect();
     if needs.contains(&Name::FreeStake) || needs.contains(&Name::Bonded) {
         let bonds = chain.bonds(&of).await?;
@@ -90,15 +156,17 @@ pub(crate) async fn read(
 }
 
 /// An expression that names what nobody can tell here is refused, rather than that it excludes everybody.
-fn knowable(needs: &BTreeSet<Name>, search: &Search) -> anyhow::Result<()> {
+fn knowable(needs: &BTreeSet<Name>, search: &Search, found: &[Found]) -> anyhow::Result<()> {
     ensure!(
         search.resources.is_some() || !needs.contains(&Name::Price),
         "the expression names price, which is what a pod costs; say which pod, with --for FILE"
     );
+    let counted = found.iter().any(|one| one.leases.is_some());
     let uncounted = [Name::Leases, Name::OpenLeases, Name::Dark];
-    if let Some(name) = uncounted.into_iter().find(|name| needs.contains(name)) {
+    if let Some(name) = uncounted.into_iter().find(|name| needs.contains(name) && !counted) {
         bail!(
-            "the expression names {}, which the contracts do not count, so it is not known from the chain; leave it out",
+            "the expression names {}, which the contracts do not count, so it is not known from the chain; leave it out, or \
+             ask a market, with --market URL",
             name.as_str()
         );
     }
@@ -236,7 +304,8 @@ mod tests {
                 resources: pod,
                 ..search(Criteria::default())
             };
-            let got = knowable(&search.needs(), &search).map_err(|err| err.to_string());
+            let plain = [Found::plain(address(1))];
+            let got = knowable(&search.needs(), &search, &plain).map_err(|err| err.to_string());
             match wanted {
                 Ok(()) => assert_eq!(got, Ok(()), "{text}"),
                 Err(wanted) => assert!(got.as_ref().unwrap_err().contains(wanted), "{got:?}"),
@@ -248,7 +317,11 @@ mod tests {
         check("region == \"eu\" || price < 1", None, Err("--for FILE"));
         check("seen < 60 || leases > 1", pod, Err("leases"));
         check("!(dark > 1)", pod, Err("dark"));
-        let coverage = Search { coverage: Amount(1), ..search(Criteria::default()) };
+        let expressions = vec![Expression::parse("leases > 1", &token()).expect("an expression")];
+        let search = Search { expressions, ..search(Criteria::default()) };
+        let counted = [Found { leases: Some(2), ..Found::plain(address(1)) }];
+        assert!(knowable(&search.needs(), &search, &counted).is_ok());
+        let coverage = Search { coverage: Amount(1), ..self::search(Criteria::default()) };
         assert_eq!(coverage.needs(), BTreeSet::from([Name::FreeStake]));
     }
 }

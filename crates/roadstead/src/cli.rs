@@ -24,7 +24,7 @@ Exit codes:
   3  the lease was opened and did not start; standard error says why
 
 What is read from the environment may also stand in $ROADSTEAD_HOME/config.toml, as rpc,
-deployment, wallet and passphrase_file. The command line wins over the environment, and the
+deployment, wallet, market and passphrase_file. The command line wins over the environment, and the
 environment over the file.";
 
 /// Run containers on an open market, paid per second out of an escrow.
@@ -51,6 +51,10 @@ pub(crate) struct Global {
     /// The JSON-RPC node of the chain [default: http://127.0.0.1:8545]
     #[arg(long, global = true, env = "ROADSTEAD_RPC", value_name = "URL")]
     pub(crate) rpc: Option<String>,
+    /// The market that is asked which providers come into question; the chain stays the judge [default: none, the chain
+    /// is looked through]
+    #[arg(long, global = true, env = "ROADSTEAD_MARKET", value_name = "URL")]
+    pub(crate) market: Option<String>,
     /// Where the contracts are [default: deployments/<chain id>.json]
     #[arg(long, global = true, env = "ROADSTEAD_DEPLOYMENT", value_name = "FILE", value_parser = path())]
     pub(crate) deployment: Option<PathBuf>,

@@ -239,6 +239,7 @@ impl Stand {
         let market = ::market::Config {
             deployment: chain.deployment().clone(),
             token: token.clone(),
+            ttl: chain.registry().TTL().call().await?.to(),
             database_url: postgres.url.clone(),
             behind_proxy: false,
             limits: ::market::Limits::default(),

@@ -20,7 +20,7 @@ use seal::{Envelope, SealingPublicKey};
 
 use crate::{
     account::AccountName,
-    candidates::{self, Candidate},
+    candidates::{self, Candidate, Found},
     client::{Client, Endpoint},
     output,
     podfile::Ready,
@@ -390,7 +390,8 @@ impl Question<'_> {
         let search = Search { max_rate: None, coverage: self.sla.coverage, ..search };
         if let Some(only) = only {
             let none = BTreeSet::new();
-            let known = candidates::read(chain, &search, vec![only], &none).await?.pop();
+            let known =
+                candidates::read(chain, &search, vec![Found::plain(only)], &none).await?.pop();
             let known = known.with_context(|| {
                 format!("{only} is not listed as a provider; `roadstead providers` lists them")
             })?;
@@ -398,8 +399,8 @@ impl Question<'_> {
             ensure!(live, "provider {only} has not been heard of lately; try another one");
             return Ok(vec![known]);
         }
-        let found = candidates::find(chain).await?;
-        let known = candidates::read(chain, &search, found, &search.needs()).await?;
+        let (market, needs) = (self.session.market.as_deref(), search.needs());
+        let known = candidates::known(chain, market, &search, &needs, false).await?;
         candidates::judge(&search, known).fit()
     }
 

@@ -74,7 +74,9 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
     let mut needs = search.needs();
     needs.insert(Name::FreeStake);
     let now = chain.head().await?.timestamp;
-    let known = candidates::read(&chain, &search, candidates::find(&chain).await?, &needs).await?;
+    let known =
+        candidates::known(&chain, settings.market.as_deref(), &search, &needs, args.why_not)
+            .await?;
     let none = known.is_empty();
     let Judged { fit, unfit } = match chosen || args.why_not {
         true => candidates::judge(&search, known),

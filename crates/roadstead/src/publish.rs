@@ -29,7 +29,8 @@ use crate::{
 /// Unlocks the wallet and connects to the chain.
 pub(crate) async fn session(settings: &Settings) -> anyhow::Result<Session> {
     let chain = settings.connect().await?;
-    Ok(Session::open(chain, wallet::unlock(settings)?).await?)
+    let session = Session::open(chain, wallet::unlock(settings)?).await?;
+    Ok(Session { market: settings.market.clone(), ..session })
 }
 
 /// `roadstead quote`.

@@ -19,13 +19,15 @@ pub(crate) struct Session {
     pub(crate) sender: Sender,
     /// What the chain's prices are in.
     pub(crate) token: Token,
+    /// The market that is asked whom to look at, if there is one.
+    pub(crate) market: Option<String>,
 }
 
 impl Session {
     /// The wallet of `signer` on `chain`.
     pub(crate) async fn open(chain: Chain, signer: PrivateKeySigner) -> Result<Self, ReadError> {
         let token = chain.token().await?;
-        Ok(Self { sender: Sender::new(chain, signer), token })
+        Ok(Self { sender: Sender::new(chain, signer), token, market: None })
     }
 
     /// The chain.

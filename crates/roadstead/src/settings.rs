@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) deployment: Option<PathBuf>,
     /// The encrypted key.
     pub(crate) wallet: PathBuf,
+    /// The market that is asked which providers come into question, if there is one.
+    pub(crate) market: Option<String>,
     /// The passphrase's file, if there is one.
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Whether exact values are printed.
@@ -36,6 +38,7 @@ struct File {
     deployment: Option<PathBuf>,
     wallet: Option<PathBuf>,
     passphrase_file: Option<PathBuf>,
+    market: Option<String>,
 }
 
 impl Settings {
@@ -63,6 +66,7 @@ impl Settings {
         let wallet = global.wallet.clone().or_else(|| beside(file.wallet));
         Ok(Self {
             rpc: global.rpc.clone().or(file.rpc).unwrap_or_else(|| DEFAULT_RPC.to_owned()),
+            market: global.market.clone().or(file.market),
             deployment: global.deployment.clone().or_else(|| beside(file.deployment)),
             wallet: wallet.unwrap_or_else(|| home.join("wallet.json")),
             passphrase_file: global
@@ -116,6 +120,7 @@ fn said(global: &Global) -> Global {
     Global {
         json: global.json,
         rpc: global.rpc.clone().filter(|url| !url.is_empty()),
+        market: global.market.clone().filter(|url| !url.is_empty()),
         deployment: path(&global.deployment),
         wallet: path(&global.wallet),
         passphrase_file: path(&global.passphrase_file),
@@ -167,12 +172,14 @@ mod tests {
         let empty = Global {
             json: true,
             rpc: Some(String::new()),
+            market: Some(String::new()),
             deployment: Some("".into()),
             wallet: Some("".into()),
             passphrase_file: Some("".into()),
             home: Some("".into()),
         };
         let said = said(&empty);
+        assert!(said.market.is_none());
         assert!(said.json && said.rpc.is_none() && said.deployment.is_none());
         assert!(said.wallet.is_none() && said.passphrase_file.is_none() && said.home.is_none());
         let typed = Global { home: Some("/h".into()), ..Global::default() };

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::{
     account::AccountName,
-    candidates::{self, Candidate},
+    candidates::{self, Candidate, Found},
     cli::{self, LeaseRef},
     client::{Client, ClientError},
     deploy,
@@ -69,7 +69,10 @@ pub(crate) async fn check(
     };
     let shown = pod.as_ref().unwrap_or(&sketch);
     let prices = match settings.connect().await {
-        Ok(chain) => Ok(prices(&chain, file.parsed.wishes(), &shown.resources(), only).await?),
+        Ok(chain) => {
+            let (market, wishes) = (settings.market.as_deref(), file.parsed.wishes());
+            Ok(prices(&chain, market, wishes, &shown.resources(), only).await?)
+        }
         Err(err) => Err(causes(&err)),
     };
     let value = Checked {
@@ -116,6 +119,7 @@ struct Priced {
 /// What the pod costs by the lists of all providers, or of `only` one, of which nothing is asked but to be alive.
 async fn prices(
     chain: &Chain,
+    market: Option<&str>,
     wishes: &Wishes,
     wanted: &Resources,
     only: Option<Address>,
@@ -124,11 +128,11 @@ async fn prices(
     let anybody = Wishes::default();
     let wishes = if only.is_some() { &anybody } else { wishes };
     let search = Search::new(wishes, Some(*wanted), &token)?;
-    let asked = match only {
-        Some(only) => vec![only],
-        None => candidates::find(chain).await?,
+    let needs = search.needs();
+    let known = match only {
+        Some(only) => candidates::read(chain, &search, vec![Found::plain(only)], &needs).await?,
+        None => candidates::known(chain, market, &search, &needs, true).await?,
     };
-    let known = candidates::read(chain, &search, asked, &search.needs()).await?;
     if let Some(only) = only {
         ensure!(!known.is_empty(), "{only} is not listed as a provider");
     }

@@ -227,6 +227,7 @@ mod tests {
         Settings {
             home: folder.to_owned(),
             rpc: String::new(),
+            market: None,
             deployment: None,
             wallet: folder.join("new/wallet.json"),
             passphrase_file: Some(file),

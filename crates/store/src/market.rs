@@ -151,7 +151,7 @@ pub async fn listed_standings_after(
     limit: u32,
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let after = after.map(|after| after.to_vec()).unwrap_or_default();
-    standings!(conn, locker, limit, "p.listed and p.address > $3::bytea", after)
+    standings!(conn, locker, limit, "p.listed and p.address > $3::bytea" "p.address", after)
 }
 
 /// Up to `limit` listed providers of a region after an address, in the order of their addresses.
@@ -170,7 +170,7 @@ pub async fn listed_standings_in(
         conn,
         locker,
         limit,
-        "p.listed and p.region = $3 and p.address > $4::bytea",
+        "p.listed and p.region = $3 and p.address > $4::bytea" "p.address",
         region,
         after
     )

@@ -11,12 +11,14 @@ mod history;
 #[expect(dead_code, reason = "comparing mirrors is the indexer's own test")]
 mod mirrors;
 #[path = "../../../crates/indexer/tests/it/postgres.rs"]
-#[expect(dead_code, reason = "crashing the database is the indexer's own test")]
-mod postgres;
+pub(crate) mod postgres;
 #[path = "page/scene.rs"]
 mod scene;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+};
 
 use alloy::primitives::hex;
 use anyhow::ensure;
@@ -36,6 +38,9 @@ use mirrors::{Mirror, config};
 use postgres::Postgres;
 use scene::Scene;
 
+/// As many requests as a browser may want that looks at every page at once.
+const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+
 /// A market that answers, with all that it stands on.
 struct Site {
     address: SocketAddr,
@@ -51,7 +56,11 @@ impl Site {
         let config = market::Config {
             deployment: anvil.deployment.clone(),
             token: Token { symbol: "USD".into(), decimals: 6 },
+            ttl: 600,
             database_url: database_url.to_owned(),
+            behind_proxy: false,
+            limits: market::Limits { requests: MANY, burst: MANY, ..market::Limits::default() },
+            stale_after: None,
         };
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();

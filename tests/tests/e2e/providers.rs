@@ -1,4 +1,6 @@
-//! Which providers come into question: judged by what the chain tells of them.
+//! Which providers come into question: judged by what the chain tells of them, whoever names them.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use alloy::{
     primitives::{Address, B256},
@@ -11,7 +13,11 @@ use chain::abi::{
 };
 use protocol::lease::CloseReason;
 use serde_json::Value;
-use tests::{Setup, Stack, story};
+use tests::{Setup, Stack, story, until};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::page::postgres::Postgres;
 
 /// Has a provider list itself anew, with what `change` makes of its listing.
 async fn list(
@@ -150,6 +156,145 @@ async fn a_pod_goes_where_its_expression_holds() -> anyhow::Result<()> {
         let bond = "free_stake is 500.00, and 600.00 of coverage are wanted";
         publisher.run(&deploy).await?.refused(1, &["none of the 3", bond])?;
         Ok(())
+    })
+    .await
+}
+
+/// A market that answers the same to everything.
+async fn says(
+    tasks: &mut JoinSet<()>,
+    status: u16,
+    body: impl Into<String>,
+    after: Duration,
+) -> anyhow::Result<String> {
+    let (status, body) = (axum::http::StatusCode::from_u16(status)?, body.into());
+    let location = [(axum::http::header::LOCATION, "http://169.254.169.254/")];
+    let answer = axum::Router::new().fallback(async move || {
+        tokio::time::sleep(after).await;
+        (status, location, body)
+    });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tasks.spawn(async move {
+        if let Err(err) = axum::serve(listener, answer).await {
+            eprintln!("the market of the test failed: {err}");
+        }
+    });
+    Ok(url)
+}
+
+#[tokio::test]
+async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let dear = stack.another_provider(&Setup { price: "0.03/h", ..Setup::default() }).await?;
+        let (cheap, dear) = (stack.provider.address(), dear.address());
+        let image = stack.image("named").await?;
+        let mut pod = stack.probe("named", &image.name, "")?;
+        let (publisher, file) = (stack.publisher.clone(), pod.path().to_owned());
+
+        // One that mirrors the chain.
+        let mut postgres = Postgres::start()?;
+        let (database_url, stop) = (postgres.database()?, CancellationToken::new());
+        let deployment = stack.chain.deployment().clone();
+        let mut tasks = JoinSet::new();
+        let indexer = indexer::Config {
+            rpc: vec![stack.rpc()],
+            deployment: deployment.clone(),
+            database_url: database_url.clone(),
+            poll: Duration::from_millis(100),
+            subscribe: Vec::new(),
+            proof: true,
+        };
+        let mirrored = indexer::run(indexer, Arc::default(), stop.clone());
+        tasks.spawn(async move { anyhow::Ok(mirrored.await?) });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let honest = format!("http://{}", listener.local_addr()?);
+        let config = market::Config {
+            deployment,
+            token: stack.chain.token().await?,
+            ttl: stack.chain.registry().TTL().call().await?.to(),
+            database_url,
+            behind_proxy: false,
+            limits: market::Limits::default(),
+            stale_after: None,
+        };
+        let served = market::run(config, listener, stop.clone());
+        tasks.spawn(async move { anyhow::Ok(served.await?) });
+        let ask = async |market: &str, more: &[&str]| {
+            let asked = ["providers", "--for", &file, "--market", market, "--json"];
+            publisher.run(&[&asked[..], more].concat()).await
+        };
+        until("the market names both, and counts their leases", async || {
+            let said = ask(&honest, &["--where", "leases == 0 && dark == 0"]).await?;
+            Ok((said.code == 0 && who(&said.json()?)? == [cheap, dear]).then_some(()))
+        })
+        .await?;
+        let said = ask(&honest, &["--where", "price > 0.005", "--why-not"]).await?;
+        ensure!(said.err.is_empty(), "{}", said.err);
+        let all = said.json()?;
+        ensure!(who(&all)? == [dear, cheap] && excluded(&all, dear)?.is_empty(), "{all}");
+        ensure!(excluded(&all, cheap)?.len() == 1, "{all}");
+
+        // What it counts is a criterion of a deploy, too; afterwards there is a lease more.
+        pod.change(
+            "x-roadstead:\n",
+            "x-roadstead:\n  providers: { where: 'leases == 0 && free_stake > 0' }\n",
+        )?;
+        let deploy = ["deploy", &file, "--yes", "--json", "--fund", "1", "--market"];
+        let first = publisher.json(&[&deploy[..], &[&honest]].concat()).await?;
+        let first = first["lease"].as_u64().context("no lease")?;
+        ensure!(stack.lease(first).await?.provider == cheap, "it is not at the cheapest");
+        until("the market has counted the lease", async || {
+            let said = ask(&honest, &["--where", "leases == 0"]).await?;
+            Ok((said.code == 0 && who(&said.json()?)? == [dear]).then_some(()))
+        })
+        .await?;
+        publisher.down(first).await?;
+        stop.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended??;
+        }
+
+        // Those that are of no use cost nothing but time: the chain is looked through, and says the same.
+        pod.change("leases == 0 && free_stake > 0", "free_stake > 0")?;
+        let mut liars = JoinSet::new();
+        let soon = Duration::ZERO;
+        let one = |provider: Address| serde_json::json!({ "provider": provider, "leases": 0 });
+        let page = |items: Vec<Value>, next: Option<&str>| {
+            serde_json::json!({ "at": {}, "items": items, "next": next }).to_string()
+        };
+        let stranger = Address::repeat_byte(0xee);
+        let endless = page(vec![one(stranger)], Some("again"));
+        let many = page(vec![one(stranger); 300], None);
+        let useless = [
+            ("http://127.0.0.1:9".into(), "Connection refused"),
+            ("ftp://127.0.0.1".into(), "no http or https URL"),
+            (says(&mut liars, 500, "\u{1b}[31mred", soon).await?, "it answers 500"),
+            (says(&mut liars, 302, "", soon).await?, "it answers 302"),
+            (says(&mut liars, 200, "<html>", soon).await?, "something else than a market"),
+            (says(&mut liars, 200, "x".repeat(2 << 20), soon).await?, "longer than"),
+            (says(&mut liars, 200, page(vec![], None), soon).await?, "none of the 0"),
+            (says(&mut liars, 200, page(vec![one(stranger)], None), soon).await?, "none of the 0"),
+            (says(&mut liars, 200, endless, soon).await?, "none of the 0"),
+            (says(&mut liars, 200, many, soon).await?, "more providers than it was asked for"),
+            (says(&mut liars, 200, "", Duration::from_secs(60)).await?, "takes too long"),
+        ];
+        for (market, why) in &useless {
+            let said = ask(market, &[]).await?;
+            ensure!(said.err.contains("not of use") && said.err.contains(why), "{}", said.err);
+            ensure!(!said.err.contains('\u{1b}'), "{}", said.err);
+            ensure!(who(&said.json()?)? == [cheap, dear], "{market}: {}", said.out);
+        }
+        // One that names the dear one alone makes the choice poorer, and nothing else.
+        let partial =
+            says(&mut liars, 200, page(vec![one(dear), one(stranger)], None), soon).await?;
+        let said = ask(&partial, &[]).await?;
+        ensure!(said.err.is_empty() && who(&said.json()?)? == [dear], "{} {}", said.out, said.err);
+        let second = publisher.json(&[&deploy[..], &[&useless[7].0]].concat()).await?;
+        let second = second["lease"].as_u64().context("no lease")?;
+        ensure!(stack.lease(second).await?.provider == cheap, "it is not at the cheapest");
+        publisher.down(second).await?;
+        stack.closed(second, CloseReason::PayerDone).await
     })
     .await
 }

@@ -20,6 +20,7 @@ pub(crate) fn project() -> PathBuf {
     folders.find(|folder| folder.join("Cargo.lock").exists()).unwrap().to_owned()
 }
 
+#[allow(dead_code, reason = "tests and benchmarks share this, and each uses some of it")]
 impl Postgres {
     pub(crate) fn start() -> anyhow::Result<Self> {
         // What the indexer has to say is shown when the test fails.
@@ -62,7 +63,6 @@ impl Postgres {
     }
 
     /// What a database answers to statements, without headings.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the benchmark asks through the store"))]
     pub(crate) fn ask(database: &str, statements: &str) -> anyhow::Result<String> {
         let mut psql = Command::new("psql")
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
@@ -98,7 +98,6 @@ impl Postgres {
     }
 
     /// Ends every process of the cluster at once, as a crash of the machine would, and starts it again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the benchmark crashes nothing"))]
     pub(crate) fn crash(&self) -> anyhow::Result<()> {
         let folder = self.folder.as_deref().context("the cluster is not ours")?;
         let pid = std::fs::read_to_string(folder.join("data/postmaster.pid"))?;

@@ -16,12 +16,9 @@ const COMPARED: u32 = 50;
 /// How far things are counted.
 const COUNTED: u32 = 1_000;
 
-/// A provider that was heard of within so many seconds is there; the contract's usual time.
-const HEARD: u64 = 600;
-
 pub(super) async fn page(mut page: Page) -> Result<Shown, Fault> {
     let locker = page.market.deployment().leases;
-    let since = page.now().saturating_sub(HEARD);
+    let since = page.now().saturating_sub(page.market.ttl());
     let counts = market::counts(page.conn(), since, COUNTED).await?;
     let standings = market::standings_seen(page.conn(), locker, None, COMPARED).await?;
     let orders = market::orders_in_state(page.conn(), "open", None, FEW).await?;
@@ -67,7 +64,7 @@ fn count(count: u64) -> String {
 fn tiles(page: &Page, counts: Counts) -> Markup {
     html! {
         dl class="tiles" {
-            div { dt { "Providers" } dd { (count(counts.heard)) " there" } dd class="small" { "heard of within " (words::span(HEARD)) "; " (count(counts.listed)) " listed" } }
+            div { dt { "Providers" } dd { (count(counts.heard)) " there" } dd class="small" { "heard of within " (words::span(page.market.ttl())) "; " (count(counts.listed)) " listed" } }
             div { dt { "Leases" } dd { (count(counts.active)) " active" } dd class="small" { (count(counts.pending)) " starting" } }
             div { dt { "Orders" } dd { (count(counts.open_orders)) " open" } }
             div { dt { "Apps" } dd { (count(counts.apps)) } }

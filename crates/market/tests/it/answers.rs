@@ -13,6 +13,7 @@ use super::{
     history::History,
     mirrors::{self, Mirror},
     postgres::Postgres,
+    search::follows,
     served::{Description, Served, config},
     truth::{Row, Truth, equals, shown},
 };
@@ -95,6 +96,10 @@ async fn every_answer_is_what_is_mirrored() -> anyhow::Result<()> {
     market(&mut asker, &anvil).await?;
     // Changes are no answer that ends; their own tests follow them.
     asker.asked.insert("/v1/changes".to_owned());
+    follows(&served, &anvil).await?;
+    for path in ["/v1/providers/search", "/v1/providers/why-not"] {
+        asker.list(path, "", "?limit=2").await?;
+    }
     let missed: Vec<_> =
         asker.description.paths().into_iter().filter(|path| !asker.asked.contains(path)).collect();
     ensure!(missed.is_empty(), "nothing was asked at {missed:?}");

@@ -23,11 +23,14 @@ pub(crate) struct Served {
 
 /// As many requests as a test may want.
 const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+/// For how long a provider counts as live, in seconds, as the contracts are deployed.
+pub(crate) const TTL: u64 = 600;
 
 pub(crate) fn config(anvil: &Anvil, database_url: &str) -> Config {
     Config {
         deployment: anvil.deployment.clone(),
         token: Token { symbol: "USD".into(), decimals: 6 },
+        ttl: TTL,
         database_url: database_url.to_owned(),
         behind_proxy: false,
         limits: Limits {

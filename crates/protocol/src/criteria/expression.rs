@@ -221,6 +221,11 @@ impl Expression {
         self.0.iter().flat_map(|part| part.node.names()).collect()
     }
 
+    /// Its parts, as they were written: it holds where each of them does.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|part| part.text.as_str())
+    }
+
     /// The attributes for which a provider may have to be vouched, each with its name.
     pub fn attributes(&self) -> BTreeMap<B256, String> {
         let mut attributes = BTreeMap::new();

@@ -33,6 +33,24 @@ pub fn why_not(search: &Search, facts: &Facts) -> Vec<Why> {
     fixed.into_iter().flatten().chain(parts).collect()
 }
 
+/// Whether a provider comes into question: whether [`why_not`] has nothing to say. This says it without a word, for whoever
+/// looks at many.
+pub fn fits(search: &Search, facts: &Facts) -> bool {
+    let known = Known::new(search, facts);
+    facts.live
+        && (search.addresses.is_empty() || search.addresses.contains(&facts.provider))
+        && (search.regions.is_empty() || search.regions.contains(known.region.as_ref()))
+        && known.price.zip(search.max_rate).is_none_or(|(price, most)| price <= most)
+        && search.resources.zip(facts.room).is_none_or(|(wanted, room)| wanted.fits_in(&room))
+        && (search.coverage == Amount(0)
+            || facts.free_stake.is_some_and(|free| free >= search.coverage))
+        && search
+            .expressions
+            .iter()
+            .flat_map(|expression| &expression.0)
+            .all(|part| known.holds(&part.node) == Some(true))
+}
+
 fn live(facts: &Facts) -> Option<Why> {
     (!facts.live).then(|| Why {
         criterion: Criterion::Live,

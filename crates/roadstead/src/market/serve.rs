@@ -46,9 +46,12 @@ pub(crate) async fn run(verb: Verb, settings: &Settings) -> anyhow::Result<()> {
         Verb::Run { database_url, listen, behind_proxy, requests_per_second, stale_after } => {
             let chain = settings.connect().await?;
             let token = chain.token().await.context("the settlement token cannot be read")?;
+            let ttl = chain.registry().TTL().call().await;
+            let ttl = ttl.context("the Registry's TTL cannot be read")?.to::<u64>();
             let config = Config {
                 deployment: chain.deployment().clone(),
                 token,
+                ttl,
                 database_url,
                 behind_proxy,
                 limits: Limits {
