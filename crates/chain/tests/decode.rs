@@ -1,97 +1,122 @@
-//! Whatever a log holds, decoding it ends in an event or an error.
+//! Logs come from nodes that may send anything.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers are tests, too")]
-
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    sol_types::SolEvent as _,
+};
 use chain::{
     Deployment,
-    decode::{Contracts, Event},
+    abi::{
+        Apps::AppsEvents, Auction::AuctionEvents, IRegistry, Leases::LeasesEvents,
+        Payments::PaymentsEvents, Registry, Registry::RegistryEvents, Sla::SlaEvents,
+        Staking::StakingEvents,
+    },
+    decode::Contracts,
 };
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use proptest::{collection::vec, prelude::*, sample::select};
 
-/// How many logs are tried.
-const LOGS: usize = 10_000;
-
-fn contracts() -> Contracts {
-    let at = |byte: u8| Address::repeat_byte(byte);
-    Contracts::of(&Deployment {
-        chain_id: 1,
-        block: 0,
-        token: at(8),
-        payments: at(1),
-        staking: at(2),
-        registry: at(3),
-        leases: at(4),
-        sla: at(5),
-        auction: at(6),
-        apps: at(7),
-    })
+fn deployment() -> Deployment {
+    let [token, payments, staking, registry, leases, sla, auction, apps] =
+        [0, 1, 2, 3, 4, 5, 6, 7].map(Address::repeat_byte);
+    let (chain_id, block) = (31_337, 0);
+    Deployment { chain_id, block, token, payments, staking, registry, leases, sla, auction, apps }
 }
 
-/// The first topics of all events, with how many topics and bytes they have: as the ABI that the bindings are made of says.
-fn events() -> Vec<(B256, usize)> {
-    let abis = [
-        include_str!("../abi/Payments.json"),
-        include_str!("../abi/Staking.json"),
-        include_str!("../abi/Registry.json"),
-        include_str!("../abi/Leases.json"),
-        include_str!("../abi/Sla.json"),
-        include_str!("../abi/Auction.json"),
-        include_str!("../abi/Apps.json"),
+/// Each event there is: its contract's address, and its signature.
+fn signatures() -> Vec<(Address, B256)> {
+    let Deployment { payments, staking, registry, leases, sla, auction, apps, .. } = deployment();
+    let all: [(Address, &[[u8; 32]]); 7] = [
+        (payments, PaymentsEvents::SELECTORS),
+        (staking, StakingEvents::SELECTORS),
+        (registry, RegistryEvents::SELECTORS),
+        (leases, LeasesEvents::SELECTORS),
+        (sla, SlaEvents::SELECTORS),
+        (auction, AuctionEvents::SELECTORS),
+        (apps, AppsEvents::SELECTORS),
     ];
-    let mut events = Vec::new();
-    for abi in abis {
-        let abi: alloy::json_abi::JsonAbi = serde_json::from_str(abi).unwrap();
-        for event in abi.events() {
-            let indexed = event.inputs.iter().filter(|input| input.indexed).count();
-            events.push((event.selector(), indexed + 1));
-        }
-    }
-    events
+    let of = |(at, known): (Address, &[[u8; 32]])| {
+        known.iter().map(|one| (at, B256::from(*one))).collect::<Vec<_>>()
+    };
+    all.into_iter().flat_map(of).collect()
 }
 
-#[test]
-fn arbitrary_logs_never_panic() {
-    let (contracts, events) = (contracts(), events());
-    let mut rng = StdRng::seed_from_u64(rand::random());
-    let (mut decoded, mut refused) = (0, 0);
-    for _ in 0..LOGS {
-        let address = Address::repeat_byte(rng.random_range(1..=8));
-        let (selector, count) = events[rng.random_range(0..events.len())];
-        let count = if rng.random_bool(0.9) { count } else { rng.random_range(0..6) };
-        let mut topics: Vec<B256> = (0..count).map(|_| word(&mut rng)).collect();
-        if let Some(first) = topics.first_mut().filter(|_| rng.random_bool(0.95)) {
-            *first = selector;
-        }
-        let words = rng.random_range(0..40);
-        let mut data: Vec<u8> = (0..words).flat_map(|_| word(&mut rng).0).collect();
-        data.truncate(data.len().saturating_sub(rng.random_range(0..40) / 39));
-        match contracts.decode(address, &topics, &data) {
-            Ok(Some(event)) => {
-                decoded += 1;
-                check(&event);
-            }
-            Ok(None) => assert_eq!(address, Address::repeat_byte(8)),
-            Err(_) => refused += 1,
-        }
-    }
-    assert!(decoded > 100 && refused > 100, "{decoded} were events, {refused} were not");
+/// A word: anything, a number that may be an offset or a length, or an address.
+fn word() -> impl Strategy<Value = B256> {
+    prop_oneof![
+        any::<[u8; 32]>().prop_map(B256::from),
+        (0_u64..1_024).prop_map(|number| B256::left_padding_from(&number.to_be_bytes())),
+        any::<[u8; 20]>().prop_map(|address| Address::from(address).into_word()),
+        Just(B256::repeat_byte(0xff)),
+    ]
 }
 
-/// Small numbers and offsets are what gets past the first checks.
-fn word(rng: &mut StdRng) -> B256 {
-    match rng.random_range(0..4) {
-        0 => keccak256([rng.random::<u8>()]),
-        1 => B256::with_last_byte(32 * rng.random_range(0..8)),
-        _ => B256::with_last_byte(rng.random_range(0..4)),
-    }
+fn data() -> impl Strategy<Value = Vec<u8>> {
+    let words = vec(word(), 0..40).prop_map(|words| words.concat());
+    (words, vec(any::<u8>(), 0..32)).prop_map(|(words, rest)| [words, rest].concat())
 }
 
-/// What is shown of an event is JSON, which any reader takes.
-fn check(event: &Event) {
-    let args = event.args();
-    let read: serde_json::Value = serde_json::from_str(&args).unwrap();
-    assert!(read.is_object() && !args.contains('\0') && !args.contains("\\u0000"), "{args}");
-    let (contract, name) = event.name();
-    assert!(!contract.is_empty() && !name.is_empty());
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is none of the events is refused, and what is one is told as JSON, no longer than it has to be.
+    #[test]
+    fn whatever_a_node_sends_is_told_or_refused(
+        (at, signature) in select(signatures()),
+        others in vec(word(), 0..5),
+        data in data(),
+    ) {
+        let topics: Vec<B256> = [signature].into_iter().chain(others).collect();
+        let contracts = Contracts::of(&deployment());
+        let Ok(event) = contracts.decode(at, &topics, &data) else { return Ok(()) };
+        let event = event.expect("it is of one of the contracts");
+        let args = event.args();
+        let read: serde_json::Value = serde_json::from_str(&args).expect("it is JSON");
+        prop_assert!(read.is_object() && !args.contains('\0'), "{args}");
+        // Digits of a word are three times its bytes, an escaped character six times; a list may name a word often.
+        prop_assert!(args.len() <= 2_048 + 256 * data.len(), "{} of {} bytes", args.len(), data.len());
+        prop_assert!(contracts.decode(Address::repeat_byte(0xee), &topics, &data)?.is_none());
+    }
+
+    /// What is emitted is told as it was, whatever the strings in it; and a byte more, less or else never harms.
+    #[test]
+    fn what_is_emitted_is_told_as_it_was(
+        provider in any::<[u8; 20]>(),
+        version in any::<u64>(),
+        endpoint in ".{0,60}",
+        region in ".{0,60}",
+        (cut, at, byte) in (0_usize..64, 0_usize..600, any::<u8>()),
+    ) {
+        let event = Registry::Listed {
+            provider: provider.into(),
+            version,
+            listing: IRegistry::Listing {
+                endpoint: endpoint.clone(),
+                region: region.clone(),
+                prices: IRegistry::Prices { cpu: 1, memoryMiB: u128::MAX, storageMiB: 3 },
+                tlsKey: B256::repeat_byte(1),
+                sealKey: B256::repeat_byte(2),
+                measurement: B256::ZERO,
+            },
+        };
+        let contracts = Contracts::of(&deployment());
+        let log = event.encode_log_data();
+        let told = contracts.decode(deployment().registry, log.topics(), &log.data)?;
+        let told = told.expect("it is of one of the contracts");
+        prop_assert_eq!(told.name(), ("Registry", "Listed"));
+        let args: serde_json::Value = serde_json::from_str(&told.args()).expect("it is JSON");
+        let text = |name: &str| args["listing"][name].as_str().unwrap_or_default().to_owned();
+        prop_assert_eq!(text("endpoint"), endpoint.replace('\0', "\u{fffd}"));
+        prop_assert_eq!(text("region"), region.replace('\0', "\u{fffd}"));
+        prop_assert_eq!(&args["listing"]["prices"]["memoryMiB"], &u128::MAX.to_string());
+
+        let mut broken = log.data.to_vec();
+        let place = at % broken.len();
+        broken[place] = byte;
+        broken.truncate(broken.len() - cut.min(broken.len()));
+        let told = contracts.decode(deployment().registry, log.topics(), &Bytes::from(broken));
+        if let Ok(Some(event)) = told {
+            let read: Result<serde_json::Value, _> = serde_json::from_str(&event.args());
+            prop_assert!(read.is_ok());
+        }
+    }
 }
