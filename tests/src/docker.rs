@@ -10,8 +10,8 @@ use bollard::{
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{
         CreateImageOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
-        ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions,
+        ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions,
         TagImageOptionsBuilder,
     },
 };
@@ -133,6 +133,9 @@ impl Docker {
             self.networks(provider).await?.into_iter().map(|name| format!("network {name}")),
         );
         left.extend(self.volumes(provider).await?.into_iter().map(|name| format!("volume {name}")));
+        left.extend(
+            self.decrypted(provider).await?.into_iter().map(|name| format!("image {name}")),
+        );
         Ok(left)
     }
 
@@ -144,6 +147,15 @@ impl Docker {
         let options = ListNetworksOptionsBuilder::new().filters(&of(provider)).build();
         let networks = self.0.list_networks(Some(options)).await?;
         Ok(networks.into_iter().filter_map(|network| network.name).collect())
+    }
+
+    /// The names of the images that a provider has decrypted.
+    async fn decrypted(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let repository = format!("roadstead.invalid/{}", hex::encode(provider));
+        let filters = HashMap::from([("reference".to_owned(), vec![repository])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = self.0.list_images(Some(options)).await?;
+        Ok(images.into_iter().flat_map(|image| image.repo_tags).collect())
     }
 
     async fn volumes(&self, provider: Address) -> anyhow::Result<Vec<String>> {
@@ -160,6 +172,9 @@ impl Docker {
         }
         for network in self.networks(provider).await? {
             gone(self.0.remove_network(&network).await)?;
+        }
+        for image in self.decrypted(provider).await? {
+            self.remove_image(&image).await?;
         }
         for volume in self.volumes(provider).await? {
             gone(self.0.remove_volume(&volume, None::<RemoveVolumeOptions>).await)?;
@@ -234,6 +249,15 @@ impl Docker {
             Err(err) if !is_missing(&err) => Err(err.into()),
             _gone => Ok(()),
         }
+    }
+
+    /// Removes a container, whatever it does.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn remove_container(&self, id: &str) -> anyhow::Result<()> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        Ok(gone(self.0.remove_container(id, Some(options)).await)?)
     }
 
     /// An image as `docker save` writes it.

@@ -28,7 +28,7 @@ pub use pod::{Image, PodFile};
 pub use process::{project, roadstead};
 pub use provider::Provider;
 pub use publisher::{Deployed, Publisher, Running, Said};
-pub use registry::Registry;
+pub use registry::{DockerRegistry, Registry};
 pub use relay::Relay;
 pub use site::Site;
 pub use stack::{ALLOWANCE, CONFIRMATIONS, Setup, Stack, story};

@@ -140,6 +140,11 @@ impl Publisher {
         self.signer.address()
     }
 
+    /// Its home folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Its account, where none is named.
     pub fn account(&self) -> B256 {
         chain::account_id(self.address(), self.salt())

@@ -1,9 +1,10 @@
-//! A registry of images, as far as it is pulled from.
+//! Registries of images: one that serves whatever a story has it serve, and Docker's own.
 
 use std::{
     collections::HashMap,
     io::Read as _,
     net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,9 +18,13 @@ use axum::{
 };
 use flate2::{Compression, read::GzEncoder};
 use sha2::{Digest as _, Sha256};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    task::JoinSet,
+};
 
-use crate::docker::Docker;
+use crate::{anvil::free_port, docker::Docker, wait::until};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
@@ -153,6 +158,20 @@ impl Registry {
         self.put(wrong, manifest);
     }
 
+    /// Has only the configuration of an image and the manifest `digest`, which names it, and none of its layers.
+    ///
+    /// # Errors
+    /// When it does not have the manifest.
+    pub fn lose_layers(&self, digest: &str) -> anyhow::Result<()> {
+        let mut contents = lock(&self.contents);
+        let manifest = contents.get(digest).context("the manifest is not here")?;
+        let manifest: serde_json::Value = serde_json::from_slice(manifest)?;
+        for layer in manifest["layers"].as_array().context("it has no layers")? {
+            contents.remove(layer["digest"].as_str().unwrap_or_default());
+        }
+        Ok(())
+    }
+
     fn put(&self, name: &str, bytes: Vec<u8>) {
         lock(&self.contents).insert(name.to_owned(), bytes);
     }
@@ -194,5 +213,47 @@ async fn blob(
     match lock(&contents).get(&digest) {
         Some(bytes) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The registry that Docker's project has written (Debian's `docker-registry`), which takes uploads, on a port of its own.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    address: SocketAddr,
+    _child: Child,
+}
+
+impl DockerRegistry {
+    /// Starts an empty one, whose files are in `folder`.
+    ///
+    /// # Errors
+    /// When it does not come to answer.
+    pub async fn start(folder: &std::path::Path) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let config = folder.join("registry.yml");
+        std::fs::write(&config, "version: 0.1\nstorage: { filesystem: {} }\nhttp: {}\n")?;
+        let log = std::fs::File::create(folder.join("registry.log"))?;
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .env("REGISTRY_HTTP_ADDR", address.to_string())
+            .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", folder.join("registry"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("docker-registry cannot be run; `make setup` brings it")?;
+        until("the registry answers", async || {
+            let answer = reqwest::get(format!("http://{address}/v2/")).await?;
+            Ok(answer.status().is_success().then_some(()))
+        })
+        .await?;
+        Ok(Self { address, _child: child })
+    }
+
+    /// The name of its repository `name`.
+    pub fn repository(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
     }
 }

@@ -12,6 +12,8 @@ mod chain;
 mod dark;
 #[path = "e2e/deploy.rs"]
 mod deploy;
+#[path = "e2e/encrypted.rs"]
+mod encrypted;
 #[path = "e2e/escape.rs"]
 mod escape;
 #[path = "e2e/fence.rs"]

@@ -43,6 +43,8 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ ingress: { a.example.org: \"web:8080\" }, tls: { b.example.org: dns } }",
     "{ egress: { rate: 10MB, total: lots, burst: 1 } }",
     "{ egress: 10M }",
+    "{ encrypt: { key: [], services: [web, wbe, Web], to: ghcr.io/acme/app } }",
+    "{ encrypt: yes please }",
     "[]",
 ];
 
@@ -76,6 +78,10 @@ fn digest(of: char) -> Digest {
 }
 
 fn find(_service: &Label, image: &Image) -> Result<ImageRef, Infallible> {
+    if image.encrypted {
+        let reference = (!image.built).then(|| image.name.repository.clone());
+        return Ok(ImageRef::Encrypted { manifest: digest('c'), plain: digest('d'), reference });
+    }
     Ok(match image.built {
         true => ImageRef::Pushed { id: digest('b') },
         false => {
@@ -613,6 +619,37 @@ fn whatever_shapes_a_container_changes_the_hash() {
         .resolve(|_, _| Ok::<_, Infallible>(ImageRef::Pushed { id: digest('a') }))
         .unwrap();
     assert!(!hashes.contains_key(&pushed.hash()));
+}
+
+#[test]
+fn encrypted_images_are_marked_and_part_of_the_pod() {
+    let file = |encrypt: &str| {
+        format!(
+            "services:\n  web: {{ image: app, restart: always, build: . }}\n  \
+             db: {{ image: 'ghcr.io/acme/db@{}', restart: always }}\n\
+             x-roadstead: {{ encrypt: {encrypt} }}\n",
+            digest('e')
+        )
+    };
+    let check = |encrypt: &str, wanted: &[&str]| {
+        let parsed = parse(&file(encrypt));
+        let marked = parsed.images().iter().filter(|(_, image)| image.encrypted);
+        let marked: Vec<_> = marked.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(marked, wanted, "{encrypt}");
+        text(&parsed.resolve(find).unwrap())
+    };
+    let (plain, all) = (check("false", &[]), check("true", &["db", "web"]));
+    assert_eq!(plain, check("", &[]));
+    assert_ne!(plain, all);
+    let pushed =
+        format!(r#""encrypted":{{"manifest":"{}","plain":"{}"}}"#, digest('c'), digest('d'));
+    let pulled = pushed.replace("}", r#","reference":"ghcr.io/acme/db"}"#);
+    assert!(all.contains(&pushed) && all.contains(&pulled), "{all}");
+    let one = check("{ key: ./app.key, services: web }", &["web"]);
+    assert!(one.contains(&pushed) && !one.contains(&pulled), "{one}");
+    let key = |encrypt: &str| parse(&file(encrypt)).encrypt().and_then(|e| e.key.clone());
+    assert_eq!(key("{ key: ./app.key }").as_deref(), Some("./app.key"));
+    assert_eq!(key("{ services: [db] }"), None);
 }
 
 #[test]

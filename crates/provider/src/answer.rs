@@ -223,11 +223,12 @@ impl Shared {
         Ok(ready)
     }
 
-    /// Whether its pod may be away because of its payer: who let the account run dry, had it held, or changed it to one that
-    /// cannot be started.
+    /// Whether its pod may be away because of its payer: who let the account run dry, had it held, changed it to one that
+    /// cannot be started, or does not send the key of its images.
     fn is_excused(&self, lease: &Lease, now: u64) -> bool {
-        let failed = || self.statuses.get(lease.key).is_some_and(|s| s.phase == Phase::Failed);
-        lease.is_dry(now) || self.holds.is_held(lease.key) || failed()
+        let phase = self.statuses.get(lease.key).map(|status| status.phase);
+        let waits = matches!(phase, Some(Phase::Failed | Phase::Locked));
+        lease.is_dry(now) || self.holds.is_held(lease.key) || waits
     }
 
     async fn note_challenge(&self, lease: &Lease, challenge: &Challenge) {

@@ -41,9 +41,10 @@ use crate::{
     session::{Sessions, SignInError, TOKEN_LIFE},
     slots::{Slots, TooMany},
     status::Status,
+    unlock::UnlockError,
     wire::{
         ApiError, Attestation, ImageParts, Info, LeaseStatus, Nonce, Phase, QuoteRequest,
-        QuoteResponse, ServiceStatus, Session, SignIn,
+        QuoteResponse, SealedKey, ServiceStatus, Session, SignIn,
     },
 };
 
@@ -82,6 +83,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/session", post(sign_in))
         .route("/v1/quotes", post(quote))
         .route("/v1/leases/{id}", get(lease))
+        .route("/v1/leases/{id}/key", put(unlock))
         .route("/v1/leases/{id}/stat", get(operate::stat))
         .route("/v1/leases/{id}/volumes", get(volumes::list))
         .route("/v1/blobs/{digest}", head(has_blob))
@@ -169,6 +171,7 @@ impl From<BlobError> for Refusal {
             | BlobError::WrongDigest { .. }
             | BlobError::WrongLayers { .. }
             | BlobError::Refused(..)
+            | BlobError::Manifest(..)
             | BlobError::Upload(_) => told(StatusCode::UNPROCESSABLE_ENTITY, err),
         }
     }
@@ -180,6 +183,7 @@ impl From<EngineError> for Refusal {
             EngineError::Image { .. } => told(StatusCode::UNPROCESSABLE_ENTITY, err),
             EngineError::Docker(_)
             | EngineError::NotAttached
+            | EngineError::Locked(_)
             | EngineError::NotPushed(_)
             | EngineError::User { .. }
             | EngineError::Program { .. }
@@ -200,6 +204,17 @@ impl From<AttestError> for Refusal {
         match &err {
             AttestError::Busy => told(StatusCode::TOO_MANY_REQUESTS, err),
             AttestError::Tsm(_) | AttestError::Sign(_) | AttestError::Lost(_) => ours(err),
+        }
+    }
+}
+
+impl From<UnlockError> for Refusal {
+    fn from(err: UnlockError) -> Self {
+        match &err {
+            UnlockError::NotWaiting(_) | UnlockError::Nonce(_) => told(StatusCode::CONFLICT, err),
+            UnlockError::NotTheirs(..) | UnlockError::Open(_) | UnlockError::WrongKey(_) => {
+                told(StatusCode::UNPROCESSABLE_ENTITY, err)
+            }
         }
     }
 }
@@ -498,6 +513,22 @@ async fn lease(
         (_, Err(_)) => (),
     }
     let egress = api.shared.engine.egress().of(lease.key);
+    let key_request = api.shared.unlocks.asked(lease.key);
     let status = LeaseStatus::new(id, phase, pod);
-    Ok(Json(LeaseStatus { message, urls, ports, notes, egress, services, ..status }))
+    Ok(Json(LeaseStatus { message, key_request, urls, ports, notes, egress, services, ..status }))
+}
+
+/// Takes the key of an app for the start that waits for it.
+async fn unlock(
+    State(api): State<Arc<Api>>,
+    Wallet(wallet): Wallet,
+    Path(id): Path<u64>,
+    Query(query): Query<LeaseQuery>,
+    Json(sent): Json<SealedKey>,
+) -> Result<StatusCode, Refusal> {
+    let payer = seen_as(&api, wallet, id, query.app).await?;
+    let lease = theirs(&api, payer, id).await?.lease;
+    let lease = lease.ok_or(UnlockError::NotWaiting(id))?;
+    api.shared.unlock(wallet, &lease, &sent)?;
+    Ok(StatusCode::NO_CONTENT)
 }

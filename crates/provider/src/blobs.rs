@@ -46,8 +46,10 @@ pub(crate) enum BlobError {
     WrongLayers { id: String, wanted: Vec<String>, got: Vec<String> },
     #[error("image {0} is refused")]
     Refused(String, #[source] ScreenError),
+    #[error("{0} is no manifest of an image")]
+    Manifest(String, #[source] seal::image::ImageError),
     #[error("the upload broke off")]
-    Upload(#[source] axum::Error),
+    Upload(#[source] axum::BoxError),
     #[error("the blob store failed")]
     Io(#[from] io::Error),
 }
@@ -86,7 +88,7 @@ impl Blobs {
         &self,
         wallet: Address,
         digest: &Digest,
-        mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
+        mut body: impl Stream<Item = Result<Bytes, impl Into<axum::BoxError>>> + Unpin,
     ) -> Result<(), BlobError> {
         self.make_room()?;
         let room = self.limit.saturating_sub(self.size()?).min(MAX_BLOB);
@@ -95,7 +97,7 @@ impl Blobs {
         let mut file = tokio::fs::File::from_std(file);
         let (mut hash, mut size) = (Sha256::new(), 0_u64);
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(BlobError::Upload)?;
+            let chunk = chunk.map_err(|err| BlobError::Upload(err.into()))?;
             size += chunk.len() as u64;
             if size > room {
                 return Err(BlobError::TooLarge(room));
@@ -135,7 +137,7 @@ impl Blobs {
         for layer in &wanted {
             archive.layer(self.used(wallet, layer)?, layer).map_err(refused)?;
         }
-        Ok(archive.finish(&config)?)
+        Ok(archive.finish(&config, &[])?)
     }
 
     fn config(&self, wallet: Address, id: &Digest) -> Result<Vec<u8>, BlobError> {
@@ -144,8 +146,20 @@ impl Blobs {
         Ok(config)
     }
 
+    /// Has `to` have a blob of `from`'s, too.
+    pub(crate) fn link(&self, from: Address, to: Address, digest: &Digest) -> io::Result<()> {
+        match std::fs::hard_link(self.path(from, digest), self.path(to, digest)) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// A blob, which is young again from now on.
-    fn used(&self, wallet: Address, digest: &Digest) -> Result<std::fs::File, BlobError> {
+    pub(crate) fn used(
+        &self,
+        wallet: Address,
+        digest: &Digest,
+    ) -> Result<std::fs::File, BlobError> {
         let missing = |_err| BlobError::Missing(digest.to_string());
         let path = self.path(wallet, digest);
         let file =
@@ -204,7 +218,7 @@ mod tests {
     async fn put(blobs: &Blobs, wallet: Address, text: &str) -> Digest {
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(text)));
         let digest = Blobs::digest(&digest).unwrap();
-        let body = futures::stream::iter([Ok(Bytes::from(text.to_owned()))]);
+        let body = futures::stream::iter([Ok::<_, io::Error>(Bytes::from(text.to_owned()))]);
         blobs.put(wallet, &digest, body).await.unwrap();
         digest
     }
@@ -218,7 +232,7 @@ mod tests {
         assert!(blobs.has(one, &digest));
         assert!(!blobs.has(two, &digest));
         assert!(matches!(blobs.used(two, &digest), Err(BlobError::Missing(_))));
-        let other = futures::stream::iter([Ok(Bytes::from("another"))]);
+        let other = futures::stream::iter([Ok::<_, io::Error>(Bytes::from("another"))]);
         let err = blobs.put(two, &digest, other).await.unwrap_err();
         assert!(matches!(err, BlobError::WrongDigest { .. }), "{err}");
         assert!(!blobs.has(two, &digest));
@@ -235,7 +249,7 @@ mod tests {
         let new = put(&blobs, wallet, &"c".repeat(40)).await;
         assert!(blobs.has(wallet, &old) && blobs.has(wallet, &new));
         assert!(!blobs.has(wallet, &young));
-        let large = futures::stream::iter([Ok(Bytes::from("d".repeat(200)))]);
+        let large = futures::stream::iter([Ok::<_, io::Error>(Bytes::from("d".repeat(200)))]);
         let err = blobs.put(wallet, &old, large).await.unwrap_err();
         assert!(matches!(err, BlobError::TooLarge(_)), "{err}");
     }

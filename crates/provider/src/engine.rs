@@ -2,6 +2,7 @@
 //!
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
+mod decrypted;
 mod images;
 mod layers;
 mod networks;
@@ -40,9 +41,10 @@ use protocol::pod::{
 use seal::Secrets;
 use tokio::sync::Semaphore;
 
-pub(crate) use self::operate::Program;
+pub(crate) use self::{decrypted::DecryptedName, images::Image, operate::Program};
 use self::{
-    images::{Given, Image, numeric_owner},
+    decrypted::UnderWay,
+    images::{Given, numeric_owner},
     networks::DEFAULT_NETWORK,
     spec::Place,
 };
@@ -102,6 +104,8 @@ pub(crate) enum EngineError {
     Secrets(#[source] std::io::Error),
     #[error("secret {0} was not sent along")]
     SecretMissing(String),
+    #[error("service {0}: its container is gone, and making it anew takes the key of its image")]
+    Locked(Label),
     #[error("Docker started the program without its output")]
     NotAttached,
 }
@@ -121,6 +125,8 @@ pub(crate) struct Engine {
     /// Where the logs of containers that are removed go.
     records: Arc<Records>,
     archiving: Arc<Semaphore>,
+    /// Decrypted images that starts are about to use.
+    under_way: UnderWay,
     /// Where the engine listens, if that is a socket of this machine.
     socket: Option<PathBuf>,
     /// A file that is as old as the engine.
@@ -302,6 +308,7 @@ impl Engine {
             secrets: config.run.join("secrets"),
             records,
             archiving: Arc::new(Semaphore::new(ARCHIVES)),
+            under_way: UnderWay::default(),
             socket,
             pid: config.engine_pid.clone(),
             unbounded,
@@ -386,10 +393,18 @@ impl Engine {
         Ok(ended.is_some_and(|ended| ended <= started))
     }
 
+    /// Where images are pulled from.
+    pub(crate) fn registries(&self) -> &Registries {
+        &self.registries
+    }
+
     /// Makes what the services of a pod need: networks and volumes. What is there already is left alone.
-    pub(crate) async fn prepare(&self, order: &Order<'_>) -> Result<Stage, EngineError> {
+    pub(crate) async fn prepare(
+        &self,
+        order: &Order<'_>,
+        images: BTreeMap<Label, Image>,
+    ) -> Result<Stage, EngineError> {
         self.abilities.suit(order.pod)?;
-        let images = self.images(order.pod).await?;
         firewall::ensure().await?;
         let mut wanted = order.pod.networks();
         // Also where no service is on it: a pod is known by it.
@@ -447,6 +462,8 @@ impl Engine {
         files.extend(self.lay_names(order, label, service, &ips.collect::<Vec<_>>())?);
         let id = match there {
             Some(container) => container.id.clone(),
+            // It went since its image was looked for: what is made anew takes the key anew.
+            None if image.is_used_up => return Err(EngineError::Locked(label.clone())),
             None => {
                 let mut labels = self.labels(order.key, order.block);
                 labels.insert("roadstead.service".into(), label.to_string());

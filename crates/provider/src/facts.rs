@@ -258,6 +258,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Seen => "seen",
         Phase::Fetching => "fetching",
+        Phase::Locked => "locked",
         Phase::Starting => "starting",
         Phase::Running => "running",
         Phase::Unhealthy => "unhealthy",

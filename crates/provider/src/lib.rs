@@ -32,11 +32,13 @@ mod register;
 mod registry;
 mod run;
 mod screen;
+mod sealed;
 mod session;
 mod shown;
 mod slots;
 mod status;
 pub mod tree;
+mod unlock;
 mod volumes;
 pub mod wire;
 

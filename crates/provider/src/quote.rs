@@ -33,6 +33,7 @@ use crate::{
     pods::PodError,
     ports::PortsError,
     reconcile::Shared,
+    sealed::pushed_encrypted,
     shown::pushed,
     wire::{QuoteRequest, QuoteResponse, SlaTerms},
 };
@@ -363,6 +364,14 @@ async fn missing_images(
         } else if !theirs {
             // Who acts for the owner gives it the image.
             shared.show(owner, id).map_err(QuoteError::Shown)?;
+        }
+    }
+    for manifest in pushed_encrypted(pod) {
+        let theirs = || shared.blobs.encrypted(owner, manifest).is_ok();
+        // Who acts for the owner gives it what is encrypted.
+        let given = || shared.blobs.give(wallet, owner, manifest).is_ok();
+        if !(theirs() || wallet != owner && given()) {
+            missing.push(manifest.to_string());
         }
     }
     Ok(missing)

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addons::{Addons, bids::Bids},
+    blobs::Blobs,
     causes,
     certificates::{Claim, Envelopes, HostCertificates},
     engine::{Container, Engine, EngineError, Found, Order, Readiness, is_up},
@@ -38,8 +39,11 @@ use crate::{
     pods::{PodError, Pods},
     ports::{Ports, Wanted},
     records::Records,
+    screen::ScreenError,
+    sealed::Images,
     shown::Shown,
     status::Statuses,
+    unlock::Unlocks,
     wire::Phase,
 };
 
@@ -81,13 +85,21 @@ impl PassError {
 
 /// A job that did not do what it was for.
 #[derive(Debug, thiserror::Error)]
-enum JobError {
+pub(crate) enum JobError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
     Pod(#[from] PodError),
     #[error("the secrets cannot be opened")]
     Secrets(#[from] seal::OpenError),
+    #[error("the lease was changed while it waited for its key")]
+    Changed,
+    #[error("an encrypted image cannot be run")]
+    Encrypted(#[from] seal::image::ImageError),
+    #[error("an encrypted image is refused")]
+    Refused(#[from] ScreenError),
+    #[error("an encrypted image could not be read")]
+    Ciphertext(#[from] std::io::Error),
     #[error("service {0} failed: {1}")]
     Failed(String, String),
     #[error("service {0} is not ready in time: {1}")]
@@ -184,6 +196,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) pods: Pods,
     pub(crate) shown: Shown,
+    pub(crate) blobs: Blobs,
+    pub(crate) unlocks: Unlocks,
     pub(crate) keys: crate::Keys,
     pub(crate) statuses: Statuses,
     pub(crate) records: Arc<Records>,
@@ -484,6 +498,11 @@ impl Shared {
                     (Err(_), None) => "again",
                 };
                 self.house.metrics.started(began.elapsed(), outcome);
+                if started.is_err()
+                    && let Err(err) = self.engine.purge_decrypted().await
+                {
+                    tracing::warn!(error = causes(&err), "a decrypted image stays for now");
+                }
                 let Err(err) = started else { return self.activate(&lease, wake).await };
                 let Some(reason) = fatal else { return Err(err) };
                 let cause = causes(&err);
@@ -536,6 +555,7 @@ impl Shared {
                 false
             }
         };
+        self.engine.purge_decrypted().await?;
         self.records.removed(key, kept);
         Ok(())
     }
@@ -564,25 +584,25 @@ impl Shared {
         let mut others = [serving].into_iter().chain(found.pods.keys().copied());
         let Some(former) = others.find(|other| *other != hash && found.pods.contains_key(other))
         else {
-            return self.bring_up(lease, hash, &pod).await;
+            return self.bring_up(lease, hash, &pod, None).await;
         };
         let overlap = self.pods.get(former).is_ok_and(|old| {
             let beside = free.checked_sub(old.resources());
             can_overlap(&old, &pod) && beside.is_some_and(|free| pod.resources().fits_in(&free))
         });
         let changed = async {
-            self.may_use(lease.payer, &pod)?;
-            self.engine.images(&pod).await?;
+            let images = self.images(lease, hash, &pod).await?;
             if !overlap {
                 self.engine.stop(key, former).await?;
             }
-            self.bring_up(lease, hash, &pod).await
+            self.bring_up(lease, hash, &pod, Some(images)).await
         };
         match changed.await {
             Ok(()) => {
                 self.runs.ready(key, hash);
                 self.reroute().await;
-                Ok(self.engine.retire(key, |other| other != hash).await?)
+                self.engine.retire(key, |other| other != hash).await?;
+                Ok(self.engine.purge_decrypted().await?)
             }
             Err(err) if fatal(&err, IMAGE_TRIES).is_some() => {
                 tracing::warn!(
@@ -594,7 +614,7 @@ impl Shared {
                 let back = async {
                     self.engine.retire(key, |other| other == hash).await?;
                     match self.pods.get(former) {
-                        Ok(old) => self.bring_up(lease, former, &old).await,
+                        Ok(old) => self.bring_up(lease, former, &old, None).await,
                         Err(_) => Ok(()),
                     }
                 };
@@ -608,8 +628,14 @@ impl Shared {
         }
     }
 
-    /// Has one pod of a lease run and waits until it is ready.
-    async fn bring_up(&self, lease: &Lease, hash: PodHash, pod: &Pod) -> Result<(), JobError> {
+    /// Has one pod of a lease run and waits until it is ready. `images` are there already, where they were wanted before.
+    async fn bring_up(
+        &self,
+        lease: &Lease,
+        hash: PodHash,
+        pod: &Pod,
+        images: Option<Images>,
+    ) -> Result<(), JobError> {
         let key = lease.key;
         let secrets = match pod.secrets().is_empty() {
             true => seal::Secrets::default(),
@@ -620,9 +646,12 @@ impl Shared {
             }
         };
         self.statuses.set(key, Phase::Fetching, None);
-        self.may_use(lease.payer, pod)?;
+        let images = match images {
+            Some(images) => images,
+            None => self.images(lease, hash, pod).await?,
+        };
         let order = Order { key, block: lease.block, pod, hash, secrets: &secrets };
-        let stage = self.engine.prepare(&order).await?;
+        let stage = self.engine.prepare(&order, images.all.clone()).await?;
         self.statuses.set(key, Phase::Starting, None);
         let end = Instant::now() + READY_PATIENCE;
         for name in pod.start_order() {
@@ -926,6 +955,14 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         | JobError::Failed(..)
         | JobError::Late(..) => Some(CloseReason::Unhealthy),
         JobError::Full(..) => Some(CloseReason::ProviderFull),
+        // What is encrypted is what the pod names, and the key fits: it will be no other the next time.
+        JobError::Encrypted(err) if !err.is_io() => Some(CloseReason::ImageUnavailable),
+        // That may have been the disk, or what the layer is.
+        JobError::Refused(ScreenError::Read(_)) => {
+            (tries + 1 >= IMAGE_TRIES).then_some(CloseReason::ImageUnavailable)
+        }
+        JobError::Refused(_) => Some(CloseReason::ImageUnavailable),
+        JobError::Encrypted(_) | JobError::Ciphertext(_) | JobError::Changed => None,
         JobError::Engine(_) | JobError::Pod(_) | JobError::Send(_) => None,
     }
 }

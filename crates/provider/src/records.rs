@@ -205,6 +205,7 @@ impl Records {
         let thawed = record.phase == Phase::Paused;
         let what = match phase {
             Phase::Fetching => Happening::Fetching,
+            Phase::Locked => Happening::Locked,
             Phase::Starting => Happening::Starting,
             Phase::Running if thawed => Happening::Resumed,
             Phase::Running => Happening::Running,

@@ -1,4 +1,5 @@
-//! Pulls images from registries, layer by layer, so that each is looked through before the engine has it.
+//! Pulls images from registries, layer by layer, so that each is looked through before the engine has it; and the parts of
+//! encrypted ones, which are looked through once they are decrypted.
 //!
 //! Whoever opens a lease chooses the registry, so it may be their own and answer with anything: it is a stranger that this
 //! machine connects to. The worst of them answers slowly or without end, names another image's configuration, or leads
@@ -15,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flate2::read::MultiGzDecoder;
-use futures::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
 use protocol::pod::{Digest, Repository};
 use reqwest::{
     Client, Response, StatusCode, Url,
@@ -26,16 +27,17 @@ use reqwest::{
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::{
+    causes,
     config::ImageLimits,
     firewall::is_world,
     screen::{Archive, ImageConfig, MAX_CONFIG, MAX_LAYERS, ScreenError},
 };
 
-/// How many images are pulled at a time: each may take its limit of the disk meanwhile.
+/// How many images are pulled or decrypted at a time: each may take its limit of the disk meanwhile.
 const PULLS: usize = 4;
 
 /// How long a pull may take.
@@ -72,10 +74,8 @@ pub(crate) enum PullError {
     Platform(&'static str),
     #[error("its layers take {size} bytes packed and the limit is {most}")]
     Packed { size: u64, most: u64 },
-    #[error("its manifest names {got} layers and its configuration {wanted}")]
-    Layers { got: usize, wanted: usize },
-    #[error("layer {0} is packed with zstd; push the image with gzip")]
-    Zstd(String),
+    #[error("it takes longer than {} minutes", PATIENCE.as_secs() / 60)]
+    Late,
     #[error(transparent)]
     Screen(#[from] ScreenError),
     #[error("there is no room for it on the disk")]
@@ -137,10 +137,18 @@ struct Token {
 }
 
 /// A repository, as it is asked: with the token that it asked for, if it did.
-struct Source<'a> {
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
     registries: &'a Registries,
     base: Url,
     token: Option<String>,
+}
+
+/// Which part of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Manifest,
+    Blob,
 }
 
 impl Registries {
@@ -178,9 +186,7 @@ impl Registries {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Pulled, PullError> {
-        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
-            return Err(PullError::Io(io::Error::other("the provider stops")));
-        };
+        let turn = self.turn().await?;
         let end = Instant::now() + PATIENCE;
         let mut source = self.source(repository)?;
         let manifest = source.manifest(digest).await?;
@@ -193,11 +199,8 @@ impl Registries {
                 (manifest.config.ok_or(platform)?, manifest.layers)
             }
         };
-        let size = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        self.bound(layers.iter().map(|layer| layer.size))?;
         let most = self.limits.size.0;
-        if size > most {
-            return Err(PullError::Packed { size, most });
-        }
         if layers.len() > MAX_LAYERS {
             return Err(ScreenError::TooManyLayers(layers.len()).into());
         }
@@ -207,9 +210,9 @@ impl Registries {
         source.is(&config, &id)?;
         let wanted = ImageConfig::read(&config)?.layers;
         if wanted.len() != layers.len() {
-            return Err(PullError::Layers { got: layers.len(), wanted: wanted.len() });
+            return Err(ScreenError::Layers { got: layers.len(), wanted: wanted.len() }.into());
         }
-        let mut archive = Archive::new(&self.folder, self.limits)?;
+        let mut archive = self.archive()?;
         for (layer, wanted) in layers.into_iter().zip(wanted) {
             let body = source.blob(&layer.digest).await?;
             let body = body.bytes_stream().map_err(io::Error::other);
@@ -220,12 +223,38 @@ impl Registries {
             });
             archive = unpacked.await.map_err(io::Error::other)??;
         }
-        let archive = tokio::task::spawn_blocking(move || archive.finish(&config)).await;
+        let archive = tokio::task::spawn_blocking(move || archive.finish(&config, &[])).await;
         drop(turn);
         Ok(Pulled { id, archive: archive.map_err(io::Error::other)?? })
     }
 
-    fn source(&self, repository: &Repository) -> Result<Source<'_>, PullError> {
+    /// Waits until one more image may take its limit of the disk, which it does until this is dropped.
+    pub(crate) async fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.map_err(|_closed| io::Error::other("the provider stops"))
+    }
+
+    /// A new image, to be put together from its layers.
+    pub(crate) fn archive(&self) -> io::Result<Archive> {
+        Archive::new(&self.folder, self.limits)
+    }
+
+    /// Whether layers of these sizes, as they are packed, are no more than images may have.
+    pub(crate) fn bound(&self, sizes: impl Iterator<Item = u64>) -> Result<(), PullError> {
+        let size = sizes.fold(0_u64, u64::saturating_add);
+        let most = self.limits.size.0;
+        if size > most { Err(PullError::Packed { size, most }) } else { Ok(()) }
+    }
+
+    /// Runs `pull`, for as long as a pull may take.
+    pub(crate) async fn in_time<T, E: From<PullError>>(
+        &self,
+        pull: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::time::timeout(PATIENCE, pull).await.map_err(|_late| PullError::Late)?
+    }
+
+    pub(crate) fn source(&self, repository: &Repository) -> Result<Source<'_>, PullError> {
         let (host, path) = repository.as_str().split_once('/').unwrap_or_default();
         // Docker's own registry answers under another name than images have.
         let host = if host == "docker.io" { "registry-1.docker.io" } else { host };
@@ -255,6 +284,28 @@ impl Source<'_> {
         let bytes = gathered(answer, MAX_MANIFEST, "its manifest").await?;
         self.is(&bytes, digest)?;
         serde_json::from_slice(&bytes).map_err(PullError::Manifest)
+    }
+
+    /// The bytes of a part, as they arrive, up to `most`. They may be others than were asked for.
+    pub(crate) async fn open(
+        &mut self,
+        part: Part,
+        digest: &Digest,
+        most: u64,
+    ) -> Result<impl Stream<Item = Result<Bytes, PullError>> + Unpin + use<>, PullError> {
+        let (answer, what) = match part {
+            Part::Manifest => (self.get(&format!("manifests/{digest}")).await?, "its manifest"),
+            Part::Blob => (self.blob(digest).await?, "what it gives for a layer"),
+        };
+        let (host, mut size) = (self.host(), 0_u64);
+        let bytes = answer.bytes_stream().map(move |bytes| {
+            let failed =
+                |err: reqwest::Error| PullError::Http(host.clone(), causes(&err.without_url()));
+            let bytes = bytes.map_err(failed)?;
+            size += bytes.len() as u64;
+            if size > most { Err(PullError::TooLarge { what, most }) } else { Ok(bytes) }
+        });
+        Ok(bytes.boxed())
     }
 
     async fn blob(&mut self, digest: &Digest) -> Result<Response, PullError> {
@@ -290,7 +341,7 @@ impl Source<'_> {
     }
 
     fn failed(&self, err: &(dyn std::error::Error + 'static)) -> PullError {
-        PullError::Http(self.host(), crate::causes(err))
+        PullError::Http(self.host(), causes(err))
     }
 }
 
@@ -409,23 +460,7 @@ fn unpack(
     most: u64,
 ) -> Result<(), PullError> {
     let mut packed = Packed { from, hash: Sha256::new(), count: 0, most, end };
-    let mut magic = [0; 4];
-    let mut begun = 0;
-    while let Some(rest) = magic.get_mut(begun..).filter(|rest| !rest.is_empty()) {
-        match packed.read(rest)? {
-            0 => break,
-            read => begun += read,
-        }
-    }
-    let head = magic.get(..begun).unwrap_or_default();
-    match magic {
-        [0x28, 0xb5, 0x2f, 0xfd] => return Err(PullError::Zstd(digest.to_string())),
-        [0x1f, 0x8b, ..] => {
-            archive.layer(MultiGzDecoder::new(head.chain(&mut packed)), wanted)?;
-        }
-        _plain => archive.layer(head.chain(&mut packed), wanted)?,
-    }
-    io::copy(&mut packed, &mut io::sink())?;
+    archive.packed_layer(&mut packed, wanted)?;
     match format!("sha256:{}", hex::encode(packed.hash.finalize())) == digest.as_str() {
         true => Ok(()),
         false => Err(PullError::OtherDigest("the registry".into(), digest.to_string())),

@@ -42,6 +42,7 @@ use crate::{
     shown::Shown,
     slots::Slots,
     status::Statuses,
+    unlock::Unlocks,
     volumes::Volumes,
 };
 
@@ -168,6 +169,8 @@ pub async fn run(
         engine,
         pods,
         shown,
+        blobs: blobs.clone(),
+        unlocks: Unlocks::default(),
         keys,
         statuses: Statuses::new(Arc::clone(&records)),
         records,
@@ -365,6 +368,7 @@ pub async fn purge(config: &Config, sender: &Sender) -> Result<(), PurgeError> {
     for key in engine.pods().await.map_err(left)?.into_keys() {
         engine.remove(key).await.map_err(left)?;
     }
+    engine.purge_decrypted().await.map_err(left)?;
     if engine.is_unused().await.map_err(left)? {
         firewall::remove().await.map_err(left)?;
     }
@@ -452,6 +456,10 @@ async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: Cancella
         }
         if let Err(err) = shared.engine.tidy_images().await {
             tracing::warn!(error = causes(&err), "images that no pod uses could not be removed");
+        }
+        // A start that was called off, or died with the program, may have left one.
+        if let Err(err) = shared.engine.purge_decrypted().await {
+            tracing::warn!(error = causes(&err), "decrypted images could not be looked through");
         }
         if let Err(err) = cleaned {
             tracing::warn!(error = %err, "what nobody needs any more could not be removed");

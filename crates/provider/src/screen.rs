@@ -12,6 +12,7 @@ use std::{
     time::SystemTime,
 };
 
+use flate2::read::MultiGzDecoder;
 use protocol::{pod::Digest, resources::Bytes};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -68,8 +69,12 @@ pub(crate) enum ScreenError {
     TooLong,
     #[error("its configuration cannot be read: {0}")]
     Config(#[source] serde_json::Error),
+    #[error("its manifest names {got} layers and its configuration {wanted}")]
+    Layers { got: usize, wanted: usize },
     #[error("layer {got} of it is not the one that its configuration names, {wanted}")]
     OtherLayer { got: String, wanted: String },
+    #[error("layer {0} is packed with zstd; push the image with gzip")]
+    Zstd(String),
     #[error("a layer of it cannot be read")]
     Read(#[from] io::Error),
 }
@@ -381,11 +386,38 @@ impl Archive {
         Ok(())
     }
 
-    /// The image whose configuration is `config`, to be read from its beginning.
-    pub(crate) fn finish(mut self, config: &[u8]) -> io::Result<File> {
+    /// The next layer, out of its tar, with gzip or without, which is read to its end. Blocks.
+    pub(crate) fn packed_layer(
+        &mut self,
+        mut packed: impl Read,
+        wanted: &Digest,
+    ) -> Result<(), ScreenError> {
+        let mut magic = [0; 4];
+        let mut begun = 0;
+        while let Some(rest) = magic.get_mut(begun..).filter(|rest| !rest.is_empty()) {
+            match packed.read(rest)? {
+                0 => break,
+                read => begun += read,
+            }
+        }
+        let head = magic.get(..begun).unwrap_or_default();
+        match magic {
+            [0x28, 0xb5, 0x2f, 0xfd] => return Err(ScreenError::Zstd(wanted.to_string())),
+            [0x1f, 0x8b, ..] => {
+                self.layer(MultiGzDecoder::new(head.chain(&mut packed)), wanted)?;
+            }
+            _plain => self.layer(head.chain(&mut packed), wanted)?,
+        }
+        // What is checked at its end is checked.
+        io::copy(&mut packed, &mut io::sink())?;
+        Ok(())
+    }
+
+    /// The image whose configuration is `config`, under these names, to be read from its beginning.
+    pub(crate) fn finish(mut self, config: &[u8], names: &[&str]) -> io::Result<File> {
         let layers: Vec<_> = (0..self.layers.len()).map(|number| format!("{number}.tar")).collect();
         let manifest = serde_json::json!([
-            { "Config": "config.json", "RepoTags": [], "Layers": layers },
+            { "Config": "config.json", "RepoTags": names, "Layers": layers },
         ]);
         for (name, bytes) in
             [("config.json", config), ("manifest.json", manifest.to_string().as_bytes())]
@@ -552,7 +584,7 @@ mod tests {
 
         let mut archive = Archive::new(folder.path(), LIMITS).unwrap();
         archive.layer(layer.as_slice(), &digest).unwrap();
-        let file = archive.finish(b"{}").unwrap();
+        let file = archive.finish(b"{}", &["app:1"]).unwrap();
         let mut names = Vec::new();
         for entry in tar::Archive::new(file).entries().unwrap() {
             let mut entry = entry.unwrap();
@@ -564,6 +596,7 @@ mod tests {
         assert_eq!(names[1], ("config.json".into(), b"{}".to_vec()));
         let manifest: serde_json::Value = serde_json::from_slice(&names[2].1).unwrap();
         assert_eq!(manifest[0]["Layers"], serde_json::json!(["0.tar"]));
+        assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["app:1"]));
     }
 
     #[test]

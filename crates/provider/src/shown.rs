@@ -127,7 +127,7 @@ pub(crate) fn pushed(pod: &Pod) -> BTreeSet<&Digest> {
     images
         .filter_map(|image| match image {
             ImageRef::Pushed { id } => Some(id),
-            ImageRef::Registry { .. } => None,
+            ImageRef::Encrypted { .. } | ImageRef::Registry { .. } => None,
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use protocol::{
     resources::{PriceBreakdown, PriceList, Resources},
 };
 use seal::{
-    Envelope, SealingPublicKey,
+    Envelope, SealingPublicKey, SenderPublicKey,
     attest::{Evidence, Unattested},
 };
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,8 @@ pub enum Phase {
     Seen,
     /// Images are pulled or unpacked.
     Fetching,
+    /// It waits for the key of its encrypted images.
+    Locked,
     /// Containers start, or their health is waited for.
     Starting,
     /// It runs and is healthy.
@@ -215,6 +217,9 @@ pub struct LeaseStatus {
     /// What went wrong last, if something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What its start waits for, if that is the key of its encrypted images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_request: Option<KeyRequest>,
     /// Where its HTTP hosts answer.
     pub urls: Vec<String>,
     /// Where its public ports are.
@@ -234,8 +239,8 @@ impl LeaseStatus {
     /// One of which no more is known.
     pub(crate) fn new(lease: u64, phase: Phase, pod: PodHash) -> Self {
         let (urls, ports, notes, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (message, egress) = (None, None);
-        Self { lease, phase, pod, message, urls, ports, notes, egress, services }
+        let (message, key_request, egress) = (None, None, None);
+        Self { lease, phase, pod, message, key_request, urls, ports, notes, egress, services }
     }
 }
 
@@ -260,6 +265,30 @@ pub struct EgressStatus {
     pub total: u64,
     /// When they end, in Unix seconds.
     pub until: u64,
+}
+
+/// A start that waits for the key of its pod's encrypted images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// What the key is sealed for, besides what everybody knows: it is taken once, for ten minutes at most.
+    pub nonce: seal::Nonce,
+    /// The pod that is to start.
+    pub pod: PodHash,
+}
+
+/// `PUT /v1/leases/{id}/key`: the key of an app, for the start that asks for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedKey {
+    /// The nonce of the request.
+    pub nonce: seal::Nonce,
+    /// The key, sealed by `sender` for the lease, the pod and the nonce.
+    pub key: Envelope,
+    /// Who sealed it.
+    pub sender: SenderPublicKey,
+    /// The word of the wallet that is signed in that the sender is its own: an EIP-191 signature of
+    /// [`SenderPublicKey::claim`].
+    pub claim: Bytes,
 }
 
 /// One service of a pod.

@@ -15,8 +15,9 @@ use protocol::{
 };
 use provider::wire::{
     ApiError, Attestation, EgressStatus, Happening, Hold, ImageParts, Imported, Info, Keeps,
-    LeaseEvent, LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort, QuoteRequest,
-    QuoteResponse, ServiceStats, ServiceStatus, Session, SignIn, SlaTerms, VolumeStatus,
+    KeyRequest, LeaseEvent, LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort,
+    QuoteRequest, QuoteResponse, SealedKey, ServiceStats, ServiceStatus, Session, SignIn, SlaTerms,
+    VolumeStatus,
 };
 use seal::attest::{Der, Evidence, Unattested};
 use serde::Serialize;
@@ -183,6 +184,7 @@ fn the_types_are_as_documented() {
         phase: Phase::Running,
         pod: PodHash::default(),
         message: Some("m".into()),
+        key_request: Some(KeyRequest { nonce: seal::Nonce([1; 32]), pod: PodHash::default() }),
         urls: vec!["http://a".into()],
         ports: vec![PublicPort {
             address: "a:20000".into(),
@@ -194,8 +196,21 @@ fn the_types_are_as_documented() {
         services: vec![service],
     };
     one("PublicPort", &status.ports[0]);
-    let least = LeaseStatus { message: None, egress: None, ..status.clone() };
+    let least = LeaseStatus { message: None, key_request: None, egress: None, ..status.clone() };
     check("LeaseStatus", &status, &least);
+    one("KeyRequest", &status.key_request.unwrap());
+    let envelope = serde_json::json!({
+        "encapsulatedKey": format!("0x{}", "01".repeat(32)), "ciphertext": "0x0102",
+    });
+    one(
+        "SealedKey",
+        &SealedKey {
+            nonce: seal::Nonce([1; 32]),
+            key: serde_json::from_value(envelope).unwrap(),
+            sender: seal::SenderPublicKey([2; 32]),
+            claim: vec![3; 65].into(),
+        },
+    );
     for stream in [LogStream::Stdout, LogStream::Stderr] {
         let (service, time, line) = ("web".into(), "t".into(), "l".into());
         one("LogLine", &LogLine { service, stream, time, line });
@@ -237,6 +252,7 @@ fn the_events_are_as_documented() {
     let all = [
         Happening::Seen { pod },
         Happening::Fetching,
+        Happening::Locked,
         Happening::Starting,
         Happening::Running,
         Happening::Failed { why: "w".into() },
@@ -271,12 +287,15 @@ fn the_events_are_as_documented() {
 
 #[test]
 fn the_phases_are_as_documented() {
-    use Phase::{Closed, Failed, Fetching, Held, Paused, Running, Seen, Starting, Unhealthy};
-    let all = [Seen, Fetching, Starting, Running, Unhealthy, Paused, Held, Failed, Closed];
+    use Phase::{
+        Closed, Failed, Fetching, Held, Locked, Paused, Running, Seen, Starting, Unhealthy,
+    };
+    let all = [Seen, Fetching, Locked, Starting, Running, Unhealthy, Paused, Held, Failed, Closed];
     // A phase that is added does not compile here before it is in the list.
     for phase in all {
         match phase {
-            Seen | Fetching | Starting | Running | Unhealthy | Paused | Held | Failed | Closed => {}
+            Seen | Fetching | Locked | Starting | Running | Unhealthy | Paused | Held | Failed
+            | Closed => {}
         }
     }
     let known = texts(&document()["components"]["schemas"]["Phase"]["enum"]);

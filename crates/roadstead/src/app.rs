@@ -273,7 +273,7 @@ async fn register(settings: &Settings, args: &Register) -> anyhow::Result<()> {
         args.name
     );
     let progress = OnStderr::new();
-    let (_file, ready) = publish::read(&args.file, &progress).await?;
+    let (_file, ready) = publish::read(settings, &args.file, &progress).await?;
     let session = session(settings).await?;
     let chain = session.chain();
     ensure!(
@@ -500,7 +500,7 @@ fn described(app: &Shown, token: &Token) -> String {
 async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()> {
     may_spend(args.yes)?;
     let progress = OnStderr::new();
-    let (_file, ready) = publish::read(&args.file, &progress).await?;
+    let (_file, ready) = publish::read(settings, &args.file, &progress).await?;
     let session = session(settings).await?;
     let chain = session.chain();
     let known = Known::read(chain, &args.app).await?;
@@ -580,9 +580,10 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
     let made: Apps::Deployed = emitted(&sent, apps.0)?;
     let block = sent.block_number.unwrap_or_default();
     progress.step(&Step::Opened { lease: made.lease, block });
-    let opened = Opened::of(made.lease, offer.client.clone(), &response.quote);
+    let opened = Opened::of(made.lease, offer.client.clone(), &response.quote, &ready);
     let local = format!("{title}-{}", args.replica);
     names.set_app(&local, made.lease)?;
+    names.set_key(made.lease, opened.key.as_ref())?;
     let lease = made.lease;
     let words = format!(
         "interrupted; lease {lease} goes on, `roadstead app close {title} {}` ends it",
@@ -655,7 +656,7 @@ async fn set_limits(settings: &Settings, args: &SetLimits) -> anyhow::Result<()>
     let pod = match &args.file {
         Some(file) => {
             let file = cli::PodFile { file: Some(file.clone()), profiles: Vec::new() };
-            Some(publish::read(&file, &progress).await?.1.pod.hash().0)
+            Some(publish::read(settings, &file, &progress).await?.1.pod.hash().0)
         }
         None => None,
     };

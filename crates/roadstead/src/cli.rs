@@ -11,9 +11,9 @@ use clap_complete::Shell;
 use protocol::pod::MaxPrice;
 
 use crate::{
-    account::AccountName, app, attest, bid, challenge, copy, dev, events, exec, forward, indexer,
-    market, moving, order, provider, providers, remote::Since, stake, stats, volume, vouch, watch,
-    watcher,
+    account::AccountName, app, attest, bid, challenge, copy, dev, encrypt, events, exec, forward,
+    indexer, market, moving, order, provider, providers, remote::Since, stake, stats, unlock,
+    volume, vouch, watch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -314,6 +314,16 @@ pub(crate) enum Verb {
     /// Take everything that waits for this wallet: slashes of others, bonds of challenges, deposits of orders
     #[command(after_help = "Example:\n  roadstead claim")]
     Claim,
+    /// Encrypted images: make their app's key, encrypt and upload them
+    #[command(subcommand)]
+    Image(encrypt::Verb),
+    /// Send the key of its encrypted images to the provider of a lease that waits for it
+    ///
+    /// A provider asks for it at each start: when a pod is deployed, changed, or made anew on a machine that has lost its
+    /// containers. It is sealed for that start alone, to the key that the provider has in the Registry. With --watch this
+    /// goes on and answers whenever a provider asks.
+    #[command(after_help = "Examples:\n  roadstead unlock shop\n  roadstead unlock --watch")]
+    Unlock(unlock::Args),
     /// The wallet: an encrypted key on this machine
     #[command(subcommand)]
     Wallet(Wallet),

@@ -10,7 +10,7 @@ use std::{
 
 use ::provider::wire::{
     self, ApiError, Attestation, ImageParts, Info, LeaseStatus, LogLine, Nonce, QuoteRequest,
-    QuoteResponse, SignIn,
+    QuoteResponse, SealedKey, SignIn,
 };
 use alloy::{
     primitives::{Address, B256},
@@ -26,6 +26,7 @@ use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use seal::SealingPublicKey;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -100,6 +101,8 @@ pub(crate) enum ClientError {
 pub(crate) struct Endpoint {
     /// The provider.
     pub(crate) address: Address,
+    /// The key to which secrets and app keys are sealed.
+    pub(crate) seal_key: SealingPublicKey,
     url: Url,
     key: B256,
     http: reqwest::Client,
@@ -142,7 +145,8 @@ impl Endpoint {
             .connect_timeout(PATIENCE)
             .build()
             .map_err(ClientError::Http)?;
-        Ok(Self { address, url, key: listing.tlsKey, http })
+        let seal_key = SealingPublicKey(listing.sealKey.0);
+        Ok(Self { address, seal_key, url, key: listing.tlsKey, http })
     }
 
     /// What anybody may know of it.
@@ -226,6 +230,19 @@ impl Client {
         let path = format!("/v1/leases/{lease}");
         let query: Vec<_> = self.keeps.iter().map(|app| ("app", app.to_string())).collect();
         self.json(|| self.asking(Method::GET, &path, &query).timeout(PATIENCE)).await
+    }
+
+    /// Whom it asks.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Sends the key of an app for a start that asks for it.
+    pub(crate) async fn unlock(&self, lease: u64, key: &SealedKey) -> Result<(), ClientError> {
+        let path = format!("/v1/leases/{lease}/key");
+        let query: Vec<_> = self.keeps.iter().map(|app| ("app", app.to_string())).collect();
+        let ask = || self.asking(Method::PUT, &path, &query).json(key).timeout(PATIENCE);
+        self.send(ask).await.map(drop)
     }
 
     /// What the pod of a lease writes.

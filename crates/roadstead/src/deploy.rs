@@ -13,18 +13,20 @@ use chain::abi::{ILeases, IRegistry::ProviderView, Leases};
 use protocol::{
     amount::{Amount, Rate},
     lease::{CloseReason, State},
-    pod::PodHash,
+    pod::{ImageRef, PodHash},
     quote::Quote,
 };
 
 use crate::{
     client::{Client, Endpoint},
+    encrypt::KeyFile,
     images,
     market::{self, Offer, Options, Question},
     money::{self, Load},
     podfile::Ready,
     progress::{Progress, Step},
     session::Session,
+    unlock,
 };
 
 /// How often is looked how far a lease is.
@@ -79,6 +81,8 @@ pub(crate) struct Opened {
     pub(crate) start_within: u32,
     /// Whether something ran under it before.
     pub(crate) changed: bool,
+    /// The key of its encrypted images.
+    pub(crate) key: Option<KeyFile>,
 }
 
 /// Takes an offer: pays for it, sends what the provider lacks, and opens the lease. Nothing is left over from a failure
@@ -116,12 +120,12 @@ pub(crate) async fn open(
     let opened = opened.filter_map(|log| log.log_decode::<Leases::Opened>().ok()).next();
     let lease = opened.context("the transaction opened no lease")?.inner.data.id;
     progress.step(&Step::Opened { lease, block: receipt.block_number.unwrap_or_default() });
-    Ok(Opened::of(lease, offer.client.clone(), quote))
+    Ok(Opened::of(lease, offer.client.clone(), quote, ready))
 }
 
 impl Opened {
     /// The new lease that was opened out of a quote.
-    pub(crate) fn of(lease: u64, client: Client, quote: &Quote) -> Self {
+    pub(crate) fn of(lease: u64, client: Client, quote: &Quote, ready: &Ready) -> Self {
         Self {
             lease,
             client,
@@ -131,6 +135,7 @@ impl Opened {
             pod: PodHash(quote.pod),
             start_within: quote.startWithin.to(),
             changed: false,
+            key: ready.key(),
         }
     }
 }
@@ -144,13 +149,32 @@ pub(crate) async fn settle(
 ) -> anyhow::Result<::provider::wire::QuoteResponse> {
     let provider = offer.response.quote.provider;
     if !offer.response.missing_images.is_empty() {
-        let docker = images::docker().await?;
+        let mut docker = None;
         for id in &offer.response.missing_images {
+            let encrypted =
+                question.ready.pod.services().values().find_map(|service| match &service.image {
+                    ImageRef::Encrypted { manifest, reference: None, .. } => {
+                        Some(manifest).filter(|manifest| manifest.as_str() == id)
+                    }
+                    ImageRef::Encrypted { .. }
+                    | ImageRef::Pushed { .. }
+                    | ImageRef::Registry { .. } => None,
+                });
+            if let (Some(manifest), Some((_, store))) = (encrypted, &question.ready.encrypted) {
+                store.push(&offer.client, manifest, progress).await.with_context(|| {
+                    format!("encrypted image {id} could not be pushed to {provider}")
+                })?;
+                continue;
+            }
+            let docker = match &docker {
+                Some(docker) => docker,
+                None => docker.insert(images::docker().await?),
+            };
             let ours = question.ready.pod.services().values().any(|service| {
-                matches!(&service.image, protocol::pod::ImageRef::Pushed { id: ours } if ours.as_str() == id)
+                matches!(&service.image, ImageRef::Pushed { id: ours } if ours.as_str() == id)
             });
             ensure!(ours, "provider {provider} asks for image {id:?}, which is none of the pod's");
-            images::push(&docker, &offer.client, id, progress)
+            images::push(docker, &offer.client, id, progress)
                 .await
                 .with_context(|| format!("image {id} could not be pushed to {provider}"))?;
         }
@@ -258,6 +282,20 @@ pub(crate) async fn wait(
         // A node that does not answer says nothing about the lease.
         let view = lease(session, opened.lease).await.ok();
         let status = watch.look(opened, progress).await;
+        if let (Some(key), Some(request)) =
+            (&opened.key, status.as_ref().and_then(|status| status.key_request))
+        {
+            watch.say(progress, Step::Unlocking);
+            unlock::send(session, &opened.client, (opened.lease, opened.account), request, &key.key)
+                .await
+                .with_context(|| {
+                    format!(
+                        "lease {0} is open and waits for its app's key; send it with `roadstead unlock {0}`, or end it \
+                         with `roadstead down {0}`",
+                        opened.lease
+                    )
+                })?;
+        }
         match view.as_ref().map(|view| State::try_from(view.lease.state)).transpose()? {
             Some(State::Closed) => return Err(not_started(session, opened, watch.message).await),
             Some(State::Active) => match status {
@@ -505,6 +543,7 @@ pub(crate) async fn change(
         pod: response.pod,
         start_within: response.quote.startWithin.to(),
         changed: true,
+        key: ready.key(),
     })
 }
 

@@ -481,7 +481,7 @@ fn provider(
 async fn demo(root: &Path, publisher: &Session, home: &Path) -> anyhow::Result<Demo> {
     let file = PodFile::read(Some(&root.join("examples/guestbook/compose.yaml")))?;
     let ready =
-        file.ready().await.context("the guestbook is not built; `make guestbook` does it")?;
+        file.ready(home).await.context("the guestbook is not built; `make guestbook` does it")?;
     let options = market::Options {
         fund: Some(Amount::parse(DEMO_FUND, &publisher.token)?),
         ..market::Options::default()

@@ -48,6 +48,7 @@ fn words(what: &Happening) -> String {
             format!("the provider has seen the lease; it is to run pod {pod}")
         }
         Happening::Fetching => "fetching its images".into(),
+        Happening::Locked => "it waits for its app's key".into(),
         Happening::Starting => "starting".into(),
         Happening::Running => "running".into(),
         Happening::Failed { why } => format!("it could not be started: {why}"),

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -71,17 +73,30 @@ pub(crate) async fn push(
     progress: &dyn Progress,
 ) -> anyhow::Result<()> {
     let archive = Archive::find(docker, id).await?;
-    let mut missing = Vec::new();
-    for blob in archive.blobs() {
+    send(client, archive.blobs().into_iter(), id, progress).await?;
+    progress.step(&Step::Loading(short(id).to_owned()));
+    let layers = archive.layers.iter().map(|layer| layer.digest.clone()).collect();
+    client.put_image(id, &ImageParts { layers }).await?;
+    Ok(())
+}
+
+/// Sends those blobs of image `id` that the provider lacks.
+pub(crate) async fn send(
+    client: &Client,
+    blobs: impl Iterator<Item = &Blob>,
+    id: &str,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let (mut missing, mut of) = (Vec::new(), 0);
+    for blob in blobs {
+        of += usize::from(blob.is_layer);
         if !client.has_blob(&blob.digest).await? {
             missing.push(blob);
         }
     }
-    let short = short(id);
     let total: u64 = missing.iter().map(|blob| blob.size).sum();
-    let layers = missing.iter().filter(|blob| blob.digest != id).count();
-    let of = archive.layers.len();
-    let what = format!("{layers} of {of} layers of image {short}");
+    let layers = missing.iter().filter(|blob| blob.is_layer).count();
+    let what = format!("{layers} of {of} layers of image {}", short(id));
     let mut before = 0;
     for blob in missing {
         let sent = Arc::new(AtomicU64::new(0));
@@ -105,10 +120,20 @@ pub(crate) async fn push(
         before += blob.size;
     }
     progress.step(&Step::Pushing { what, sent: total, total });
-    progress.step(&Step::Loading(short.to_owned()));
-    let layers = archive.layers.iter().map(|layer| layer.digest.clone()).collect();
-    client.put_image(id, &ImageParts { layers }).await?;
     Ok(())
+}
+
+/// An image as Docker saves it.
+pub(crate) async fn save(docker: &Docker, id: &str) -> anyhow::Result<NamedTempFile> {
+    let saved = || format!("image {id} could not be saved from Docker");
+    let file = NamedTempFile::new().with_context(saved)?;
+    let mut to = tokio::fs::File::from_std(file.reopen().with_context(saved)?);
+    let mut chunks = std::pin::pin!(docker.export_image(id));
+    while let Some(chunk) = chunks.next().await {
+        to.write_all(&chunk.with_context(saved)?).await.with_context(saved)?;
+    }
+    to.flush().await.with_context(saved)?;
+    Ok(file)
 }
 
 /// The part of a digest that people recognise.
@@ -127,11 +152,30 @@ struct Archive {
 
 /// A part of a file, under the SHA-256 of its bytes.
 #[derive(Debug, Clone)]
-struct Blob {
+pub(crate) struct Blob {
     digest: String,
-    file: Arc<NamedTempFile>,
+    file: Arc<Source>,
     offset: u64,
     size: u64,
+    is_layer: bool,
+}
+
+/// Where a part is.
+#[derive(Debug)]
+enum Source {
+    /// In a file that goes when nobody needs it any more.
+    Passing(NamedTempFile),
+    /// In one that stays.
+    Kept(PathBuf),
+}
+
+impl Source {
+    fn reopen(&self) -> std::io::Result<File> {
+        match self {
+            Self::Passing(file) => file.reopen(),
+            Self::Kept(path) => File::open(path),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -181,21 +225,15 @@ impl Archive {
     }
 
     async fn export(docker: &Docker, id: &str) -> anyhow::Result<Self> {
-        let saved = || format!("image {id} could not be saved from Docker");
-        let file = NamedTempFile::new().with_context(saved)?;
-        let mut to = tokio::fs::File::from_std(file.reopen().with_context(saved)?);
-        let mut chunks = std::pin::pin!(docker.export_image(id));
-        while let Some(chunk) = chunks.next().await {
-            to.write_all(&chunk.with_context(saved)?).await.with_context(saved)?;
-        }
-        to.flush().await.with_context(saved)?;
-        tokio::task::spawn_blocking(move || Self::read(file)).await?.with_context(saved)
+        let file = save(docker, id).await?;
+        let read = tokio::task::spawn_blocking(move || Self::read(file)).await?;
+        read.with_context(|| format!("what Docker saves of image {id} cannot be read"))
     }
 
     /// Finds the parts in an archive; blocks.
     fn read(file: NamedTempFile) -> anyhow::Result<Self> {
+        let file = Arc::new(Source::Passing(file));
         let entries = entries(&file)?;
-        let file = Arc::new(file);
         let [saved] =
             serde_json::from_slice::<[Saved; 1]>(&small(&file, &entries, "manifest.json")?)
                 .context("manifest.json does not name one image")?;
@@ -212,10 +250,12 @@ impl Archive {
         let mut layers = Vec::with_capacity(wanted.len());
         for (digest, name) in wanted.into_iter().zip(&saved.layers) {
             let (offset, size) = locate(&entries, name)?;
-            layers.push(plain(Blob { digest, file: file.clone(), offset, size })?);
+            let file = file.clone();
+            layers.push(plain(Blob { digest, file, offset, size, is_layer: true })?);
         }
         let (offset, size) = locate(&entries, &saved.config)?;
-        Ok(Self { config: Blob { digest: sha256(&config), file, offset, size }, layers })
+        let digest = sha256(&config);
+        Ok(Self { config: Blob { digest, file, offset, size, is_layer: false }, layers })
     }
 
     /// All parts, each once.
@@ -232,6 +272,11 @@ impl Archive {
 }
 
 impl Blob {
+    /// A file that is a part of an encrypted image.
+    pub(crate) fn file(digest: String, path: PathBuf, size: u64, is_layer: bool) -> Self {
+        Self { digest, file: Arc::new(Source::Kept(path)), offset: 0, size, is_layer }
+    }
+
     /// Its bytes; `sent` counts them.
     fn stream(
         &self,
@@ -261,7 +306,7 @@ fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-fn entries(file: &NamedTempFile) -> anyhow::Result<BTreeMap<String, Entry>> {
+fn entries(file: &Source) -> anyhow::Result<BTreeMap<String, Entry>> {
     let mut tar = tar::Archive::new(file.reopen()?);
     let mut entries = BTreeMap::new();
     for entry in tar.entries_with_seek()? {
@@ -305,11 +350,7 @@ fn locate(entries: &BTreeMap<String, Entry>, name: &str) -> anyhow::Result<(u64,
     }
 }
 
-fn small(
-    file: &NamedTempFile,
-    entries: &BTreeMap<String, Entry>,
-    name: &str,
-) -> anyhow::Result<Vec<u8>> {
+fn small(file: &Source, entries: &BTreeMap<String, Entry>, name: &str) -> anyhow::Result<Vec<u8>> {
     let (offset, size) = locate(entries, name)?;
     ensure!(size <= MAX_JSON, "{name} is {size} bytes long");
     let mut from = file.reopen()?;
@@ -336,7 +377,7 @@ fn plain(layer: Blob) -> anyhow::Result<Blob> {
     let mut to = file.reopen()?;
     let size =
         std::io::copy(&mut flate2::read::MultiGzDecoder::new(from.take(layer.size)), &mut to)?;
-    Ok(Blob { file: Arc::new(file), offset: 0, size, ..layer })
+    Ok(Blob { file: Arc::new(Source::Passing(file)), offset: 0, size, ..layer })
 }
 
 #[cfg(test)]
@@ -345,14 +386,14 @@ mod tests {
 
     use super::*;
 
-    fn add(tar: &mut tar::Builder<std::fs::File>, name: &str, data: &[u8]) {
+    fn add(tar: &mut tar::Builder<File>, name: &str, data: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.set_size(data.len() as u64);
         header.set_mode(0o644);
         tar.append_data(&mut header, name, data).unwrap();
     }
 
-    fn link(tar: &mut tar::Builder<std::fs::File>, name: &str, target: &str) {
+    fn link(tar: &mut tar::Builder<File>, name: &str, target: &str) {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);

@@ -13,6 +13,7 @@ mod convert;
 mod copy;
 mod deploy;
 mod dev;
+mod encrypt;
 mod events;
 mod exec;
 mod forward;
@@ -37,6 +38,7 @@ mod stake;
 mod state;
 mod stats;
 mod tars;
+mod unlock;
 mod volume;
 mod vouch;
 mod wallet;
@@ -142,6 +144,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Vouch(args) => Box::pin(vouch::run(&settings, &args)).await,
         Verb::Watcher(verb) => Box::pin(watcher::run(&settings, &verb)).await,
         Verb::Claim => claim::run(&settings, &claim::Source::ALL).await,
+        Verb::Image(verb) => Box::pin(encrypt::run(&settings, &verb)).await,
+        Verb::Unlock(args) => Box::pin(unlock::run(&settings, &args)).await,
         Verb::Wallet(verb) => wallet::run(&verb, &settings).await,
         Verb::Provider(verb) => provider::run(&verb, &settings).await,
         Verb::Indexer(verb) => indexer::run(verb, &settings).await,

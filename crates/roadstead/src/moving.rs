@@ -77,7 +77,7 @@ struct Moved {
 pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> {
     may_spend(args.yes)?;
     let progress = OnStderr::new();
-    let (_file, ready) = publish::read(&args.file, &progress).await?;
+    let (_file, ready) = publish::read(settings, &args.file, &progress).await?;
     let session = session(settings).await?;
     let mut state = State::read(&settings.home, session.chain().deployment())?;
     let id = state.resolve(&args.lease)?;
@@ -118,6 +118,7 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
     if let Some(app) = state.app_of(id).map(str::to_owned) {
         state.set_app(&app, opened.lease)?;
     }
+    state.set_key(opened.lease, opened.key.as_ref())?;
     progress.step(&Step::Sending(format!("closes lease {id}")));
     deploy::close(&session, id, CloseReason::PayerMoved).await.with_context(|| {
         format!("lease {} runs; end lease {id} with `roadstead down {id}`", opened.lease)

@@ -274,7 +274,7 @@ pub(crate) async fn run(settings: &Settings, verb: &Verb) -> anyhow::Result<()> 
 async fn place(settings: &Settings, args: &Place) -> anyhow::Result<()> {
     may_spend(args.yes)?;
     let progress = OnStderr::new();
-    let (_file, ready) = publish::read(&args.file, &progress).await?;
+    let (_file, ready) = publish::read(settings, &args.file, &progress).await?;
     if ready.wishes.providers != Criteria::default() {
         progress.step(&Step::Note(
             "x-roadstead.providers is no part of an order, so anybody may bid; --require says for what a bidder has to be vouched"
@@ -600,7 +600,7 @@ async fn award(
 ) -> anyhow::Result<()> {
     let progress = OnStderr::new();
     let ready = match file {
-        Some(file) => Some(publish::read(file, &progress).await?),
+        Some(file) => Some(publish::read(settings, file, &progress).await?),
         None => None,
     };
     let session = session(settings).await?;
@@ -657,7 +657,9 @@ async fn award(
         pod: protocol::pod::PodHash(known.placed.order.pod),
         start_within,
         changed: false,
+        key: ready.as_ref().and_then(|(_file, ready)| ready.key()),
     };
+    names.set_key(opened.lease, opened.key.as_ref())?;
     if ready.is_some() {
         let lease = opened.lease;
         let words = format!("interrupted; lease {lease} goes on, `roadstead down {lease}` ends it");

@@ -13,10 +13,14 @@ use protocol::pod::{
     Digest, Image, ImageName, ImageRef, Label, Name, Parsed, Pod, ResolveError, SecretSource,
     Surroundings, Tls, Wishes, limits,
 };
-use seal::Secrets;
+use seal::{AppKey, Secrets};
 use zeroize::Zeroizing;
 
-use crate::{cli, images, output};
+use crate::{
+    cli,
+    encrypt::{self, KeyFile, Store},
+    images, output,
+};
 
 /// What is looked for where no file is named, in the order in which Compose looks.
 const NAMES: [&str; 4] =
@@ -41,6 +45,8 @@ pub(crate) struct Ready {
     pub(crate) wishes: Wishes,
     /// What its secrets are.
     pub(crate) secrets: Secrets,
+    /// The key of its encrypted images, where it has some, and what it encrypted.
+    pub(crate) encrypted: Option<(KeyFile, Store)>,
     /// What was assumed.
     pub(crate) notes: Vec<String>,
 }
@@ -50,6 +56,13 @@ pub(crate) struct Ready {
 struct Here {
     folder: PathBuf,
     variables: BTreeMap<String, String>,
+}
+
+impl Ready {
+    /// The key of its encrypted images.
+    pub(crate) fn key(&self) -> Option<KeyFile> {
+        self.encrypted.as_ref().map(|(key, _store)| key.clone())
+    }
 }
 
 impl Surroundings for Here {
@@ -146,16 +159,41 @@ impl PodFile {
         sketch.map_err(resolve_error)
     }
 
-    /// The pod, with the digests that its images have now.
-    pub(crate) async fn pod(&self) -> anyhow::Result<(Pod, Vec<String>)> {
+    /// The key of its encrypted images and where what it encrypts is kept in `home`, if any image is to be encrypted.
+    fn encrypted(&self, home: &Path) -> anyhow::Result<Option<(KeyFile, Store)>> {
+        let Some(wanted) = self.parsed.encrypt() else { return Ok(None) };
+        let path = wanted.key.as_ref().map(|path| self.here.folder.join(path));
+        let key = KeyFile::read(home, path.as_deref()).context("x-roadstead.encrypt.key")?;
+        Ok(Some((key, Store::open(home)?)))
+    }
+
+    /// The pod, with the digests that its images have now. What is encrypted is kept in `home`.
+    pub(crate) async fn pod(&self, home: &Path) -> anyhow::Result<(Pod, Vec<String>)> {
+        self.resolved(self.encrypted(home)?.as_ref()).await
+    }
+
+    async fn resolved(
+        &self,
+        encrypted: Option<&(KeyFile, Store)>,
+    ) -> anyhow::Result<(Pod, Vec<String>)> {
         let mut notes = self.parsed.notes().to_vec();
         let mut found: BTreeMap<Label, ImageRef> = BTreeMap::new();
         let docker = images::docker().await;
         for (service, image) in self.parsed.images() {
-            if image.name.digest.is_some() {
+            let encrypted = encrypted.filter(|_| image.encrypted);
+            if image.name.digest.is_some() && encrypted.is_none() {
                 continue;
             }
-            let (image, note) = find(image, docker.as_ref())
+            let found_one = async {
+                let (found, note) = find(image, docker.as_ref()).await?;
+                match encrypted {
+                    Some((key, store)) => {
+                        seal(docker.as_ref(), &image.name, found, &key.key, store).await
+                    }
+                    None => Ok((found, note)),
+                }
+            };
+            let (image, note) = found_one
                 .await
                 .with_context(|| format!("services.{service}.image, {}", image.name))?;
             notes.extend(note.map(|note| format!("services.{service}.image: {note}")));
@@ -184,12 +222,13 @@ impl PodFile {
         Ok(())
     }
 
-    /// All that a deploy needs.
-    pub(crate) async fn ready(&self) -> anyhow::Result<Ready> {
+    /// All that a deploy needs. What is encrypted is kept in `home`.
+    pub(crate) async fn ready(&self, home: &Path) -> anyhow::Result<Ready> {
         self.certificates()?;
         let secrets = self.secrets()?;
-        let (pod, notes) = self.pod().await?;
-        Ok(Ready { pod, wishes: self.parsed.wishes().clone(), secrets, notes })
+        let encrypted = self.encrypted(home)?;
+        let (pod, notes) = self.resolved(encrypted.as_ref()).await?;
+        Ok(Ready { pod, wishes: self.parsed.wishes().clone(), secrets, encrypted, notes })
     }
 
     fn secrets(&self) -> anyhow::Result<Secrets> {
@@ -234,6 +273,10 @@ pub(crate) async fn find(
     image: &Image,
     docker: Result<&Docker, &anyhow::Error>,
 ) -> anyhow::Result<(ImageRef, Option<String>)> {
+    if let Some(digest) = &image.name.digest {
+        let reference = image.name.repository.clone();
+        return Ok((ImageRef::Registry { digest: digest.clone(), reference }, None));
+    }
     let local = match docker {
         Ok(docker) => images::inspect(docker, &image.name.to_string()).await,
         Err(err) => Err(anyhow::Error::msg(output::causes(err))),
@@ -267,6 +310,25 @@ pub(crate) async fn find(
     }
 }
 
+/// An image that was found, encrypted for `key`.
+async fn seal(
+    docker: Result<&Docker, &anyhow::Error>,
+    name: &ImageName,
+    found: ImageRef,
+    key: &AppKey,
+    store: &Store,
+) -> anyhow::Result<(ImageRef, Option<String>)> {
+    match found {
+        ImageRef::Pushed { id } => {
+            let Ok(docker) = docker else { bail!("Docker is gone") };
+            let note = "it is encrypted, and sent to the provider".to_owned();
+            Ok((store.local(docker, &id, key).await?, Some(note)))
+        }
+        ImageRef::Registry { digest, .. } => Ok((store.remote(name, &digest, key).await?, None)),
+        found @ ImageRef::Encrypted { .. } => Ok((found, None)),
+    }
+}
+
 async fn pushed(
     docker: Result<&Docker, &anyhow::Error>,
     image: &ImageInspect,
@@ -276,18 +338,8 @@ async fn pushed(
 }
 
 async fn registry_digest(name: &ImageName) -> anyhow::Result<Digest> {
-    let reference: oci_client::Reference = name.to_string().parse()?;
-    let registry = reference.resolve_registry().to_owned();
-    let host = registry.rsplit_once(':').map_or(registry.as_str(), |(host, _port)| host);
-    // As Docker does: a registry on this machine has no certificate.
-    let local = host == "localhost" || host.starts_with("127.");
-    let plain = if local { vec![registry.clone()] } else { Vec::new() };
-    let client = oci_client::Client::new(oci_client::client::ClientConfig {
-        protocol: oci_client::client::ClientProtocol::HttpsExcept(plain),
-        connect_timeout: Some(std::time::Duration::from_secs(10)),
-        read_timeout: Some(std::time::Duration::from_secs(20)),
-        ..Default::default()
-    });
+    let (client, reference) = encrypt::registry(name)?;
+    let registry = reference.resolve_registry();
     let anonymous = oci_client::secrets::RegistryAuth::Anonymous;
     let digest = client.fetch_manifest_digest(&reference, &anonymous).await.with_context(|| {
         format!("{registry} does not give its digest; providers pull without a password")
@@ -326,7 +378,7 @@ mod tests {
             ("key.bin", "sword\n"),
         ]);
         let file = read(folder.path(), &[("A", "env")]).unwrap();
-        let ready = file.ready().await.unwrap();
+        let ready = file.ready(folder.path()).await.unwrap();
         let json = String::from_utf8(ready.pod.canonical()).unwrap();
         assert!(json.contains(r#""A":"env""#) && json.contains(r#""B":"last""#), "{json}");
         assert_eq!(ready.secrets.0["key"].as_slice(), b"sword\n");

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     },
     /// The provider is so far with it.
     Phase(Phase),
+    /// The key of its encrypted images is on its way.
+    Unlocking,
     /// The provider is not answering at the moment.
     Silent,
     /// It runs, and the chain does not know that yet.
@@ -79,6 +81,7 @@ impl fmt::Display for Step {
             Self::Phase(phase) => f.write_str(match phase {
                 Phase::Seen => "the provider has seen it",
                 Phase::Fetching => "fetching its images",
+                Phase::Locked => "it waits for its app's key",
                 Phase::Starting => "starting",
                 Phase::Running => "running",
                 Phase::Unhealthy => "running, but not healthy",
@@ -87,6 +90,7 @@ impl fmt::Display for Step {
                 Phase::Failed => "it could not be started",
                 Phase::Closed => "closed",
             }),
+            Self::Unlocking => write!(f, "sending its app's key, sealed for this start"),
             Self::Silent => write!(f, "the provider does not answer at the moment; waiting"),
             Self::Activating => write!(f, "running; waiting for the chain to say so"),
         }

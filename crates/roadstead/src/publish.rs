@@ -40,7 +40,7 @@ pub(crate) async fn quote(
     choice: &cli::Choice,
 ) -> anyhow::Result<()> {
     let progress = OnStderr::new();
-    let (_file, ready) = read(file, &progress).await?;
+    let (_file, ready) = read(settings, file, &progress).await?;
     let session = session(settings).await?;
     let options = options(&session, choice, None)?;
     let offers = market::offers(&session, &ready, &options, &progress).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn deploy(
 ) -> anyhow::Result<()> {
     may_spend(yes)?;
     let progress = OnStderr::new();
-    let (file, ready) = read(file, &progress).await?;
+    let (file, ready) = read(settings, file, &progress).await?;
     let session = session(settings).await?;
     let mut state = State::read(&settings.home, session.chain().deployment())?;
     let app = app.unwrap_or_else(|| file.app());
@@ -86,6 +86,7 @@ pub(crate) async fn deploy(
     .await?;
     state.add_account(&options.account)?;
     state.set_app(&app, opened.lease)?;
+    state.set_key(opened.lease, opened.key.as_ref())?;
     let waiting = deploy::wait(&session, &opened, &progress);
     let words =
         format!("interrupted; lease {0} goes on, and `roadstead down {0}` ends it", opened.lease);
@@ -112,9 +113,9 @@ pub(crate) async fn update(
 ) -> anyhow::Result<()> {
     may_spend(yes)?;
     let progress = OnStderr::new();
-    let (_file, ready) = read(file, &progress).await?;
+    let (_file, ready) = read(settings, file, &progress).await?;
     let session = session(settings).await?;
-    let state = State::read(&settings.home, session.chain().deployment())?;
+    let mut state = State::read(&settings.home, session.chain().deployment())?;
     let id = state.resolve(lease)?;
     let view = deploy::own(&session, id).await?;
     let accounts = show::accounts(session.chain(), session.wallet(), &state).await?;
@@ -151,6 +152,7 @@ pub(crate) async fn update(
     let changing = deploy::change(&session, &ready, &options, &change, &progress);
     let words = format!("interrupted while lease {id} was being changed; it goes on in any case");
     let opened = interruptible(changing, &words).await?;
+    state.set_key(id, opened.key.as_ref())?;
     let words = format!("interrupted; lease {id} is changed, `roadstead ps` shows how far it is");
     let status = interruptible(deploy::wait(&session, &opened, &progress), &words).await?;
     show::deployed(settings, &session, &opened, &status, state.app_of(id)).await
@@ -223,11 +225,12 @@ async fn standing(
 }
 
 pub(crate) async fn read(
+    settings: &Settings,
     file: &cli::PodFile,
     progress: &OnStderr,
 ) -> anyhow::Result<(PodFile, Ready)> {
     let file = PodFile::chosen(file)?;
-    let ready = file.ready().await?;
+    let ready = file.ready(&settings.home).await?;
     for note in &ready.notes {
         progress.step(&Step::Note(note.clone()));
     }

@@ -63,7 +63,7 @@ pub(crate) async fn check(
     let file = PodFile::chosen(file)?;
     file.certificates()?;
     let sketch = file.sketch()?;
-    let (pod, notes, unresolved) = match file.pod().await {
+    let (pod, notes, unresolved) = match file.pod(&settings.home).await {
         Ok((pod, notes)) => (Some(pod), notes, None),
         Err(err) => (None, file.parsed.notes().to_vec(), Some(causes(&err))),
     };
@@ -175,6 +175,12 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
         let limits = &service.limits;
         let image = match &service.image {
             ImageRef::Registry { digest, reference } => format!("{reference}@{digest}"),
+            ImageRef::Encrypted { plain, reference: Some(reference), .. } => {
+                format!("{plain} (encrypted, in {reference})")
+            }
+            ImageRef::Encrypted { plain, reference: None, .. } => {
+                format!("{plain} (encrypted, pushed)")
+            }
             ImageRef::Pushed { id } if resolved => format!("{id} (pushed)"),
             ImageRef::Pushed { .. } => file
                 .parsed

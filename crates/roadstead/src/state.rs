@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use chain::Deployment;
 use serde::{Deserialize, Serialize};
 
-use crate::{account::AccountName, cli::LeaseRef};
+use crate::{account::AccountName, cli::LeaseRef, encrypt::KeyFile};
 
 /// What is remembered of one deployment of the contracts.
 #[derive(Debug)]
@@ -28,6 +28,9 @@ struct Market {
     apps: BTreeMap<String, u64>,
     #[serde(default)]
     accounts: BTreeSet<String>,
+    /// Where the keys of leases' encrypted images are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    keys: BTreeMap<u64, PathBuf>,
 }
 
 impl State {
@@ -94,10 +97,24 @@ impl State {
         self.write()
     }
 
+    /// The leases whose pods have encrypted images, and where their keys are.
+    pub(crate) fn keys(&self) -> BTreeMap<u64, PathBuf> {
+        self.market().map(|market| market.keys.clone()).unwrap_or_default()
+    }
+
+    /// Remembers where the key of a lease's encrypted images is.
+    pub(crate) fn set_key(&mut self, lease: u64, key: Option<&KeyFile>) -> anyhow::Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        let market = self.all.entry(self.market.clone()).or_default();
+        market.keys.insert(lease, key.path.clone());
+        self.write()
+    }
+
     /// Forgets the app that ran under `lease`.
     pub(crate) fn forget(&mut self, lease: u64) -> anyhow::Result<()> {
         let market = self.all.entry(self.market.clone()).or_default();
         market.apps.retain(|_name, number| *number != lease);
+        market.keys.remove(&lease);
         self.write()
     }
 

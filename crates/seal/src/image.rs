@@ -16,7 +16,10 @@ mod cipher;
 mod jwe;
 mod manifest;
 
-use std::io::{self, Read, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+};
 
 use zeroize::Zeroizing;
 
@@ -125,6 +128,13 @@ pub enum ImageError {
     /// Nothing to do with the image.
     #[error("the image could not be read or written")]
     Io(#[from] io::Error),
+}
+
+impl ImageError {
+    /// Whether a blob was not there or could not be read or written, which says nothing of the image.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Blob(..) | Self::Io(_))
+    }
 }
 
 /// An image that was encrypted.
@@ -240,6 +250,27 @@ pub fn open<'a, B: Blobs>(
     key: &AppKey,
     wanted: &Digest,
 ) -> Result<Opened<'a, B>, ImageError> {
+    let opened = open_any(manifest, blobs, key)?;
+    if opened.digest != *wanted {
+        return Err(ImageError::OtherImage { got: opened.digest, wanted: *wanted });
+    }
+    Ok(opened)
+}
+
+/// Finds out what an encrypted image is: the digest of the manifest that decryption gives. Checks and reads as [`open`]
+/// does.
+///
+/// # Errors
+/// When the key is another's, or a blob is not what it should be.
+pub fn identify(manifest: &[u8], blobs: &impl Blobs, key: &AppKey) -> Result<Digest, ImageError> {
+    Ok(open_any(manifest, blobs, key)?.digest)
+}
+
+fn open_any<'a, B: Blobs>(
+    manifest: &[u8],
+    blobs: &'a B,
+    key: &AppKey,
+) -> Result<Opened<'a, B>, ImageError> {
     let (mut manifest, mut layers) = unlock(manifest, key)?;
     let config = read_config(blobs, &manifest.config)?;
     for (index, layer) in layers.iter_mut().enumerate() {
@@ -248,10 +279,25 @@ pub fn open<'a, B: Blobs>(
     }
     let plain = manifest.to_bytes();
     let digest = Digest::of(&plain);
-    if digest != *wanted {
-        return Err(ImageError::OtherImage { got: digest, wanted: *wanted });
-    }
     Ok(Opened { blobs, plain, digest, image: manifest.config.digest, config, layers })
+}
+
+/// Whether `key` opens each encrypted layer of the image with this manifest. No layer is read, so that this is quick, and
+/// says nothing of what is in them.
+///
+/// # Errors
+/// When it does not, or the manifest is not that of an encrypted image.
+pub fn fits(manifest: &[u8], key: &AppKey) -> Result<(), ImageError> {
+    unlock(manifest, key).map(|_| ())
+}
+
+/// The blobs that a manifest names, its configuration first, each with its size in bytes.
+///
+/// # Errors
+/// When it is none of one image.
+pub fn parts(manifest: &[u8]) -> Result<Vec<(Digest, u64)>, ImageError> {
+    let Manifest { config, layers, .. } = Manifest::parse(manifest)?;
+    Ok([config].into_iter().chain(layers).map(|part| (part.digest, part.size)).collect())
 }
 
 /// The plain manifest, but for the digests of the layers, and how to come by the layers. None is read.
@@ -313,15 +359,39 @@ impl<B: Blobs> Opened<'_, B> {
         self.layers.iter().map(|layer| layer.size).sum()
     }
 
-    /// Writes the decrypted image as a docker-archive, which `POST /images/load` of a Docker engine takes.
+    /// The layers in plain, lowest first, as they are stored: with gzip or without. The end of each is an error if it is not
+    /// what was checked.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = io::Result<impl Read>> {
+        self.layers.iter().map(|layer| layer.open(self.blobs))
+    }
+
+    /// The configuration with more labels, which make it another one than the image's own. That one anybody can read who has
+    /// the encrypted image; and an engine that has an image of a configuration runs it for whoever names the digest of that,
+    /// without asking for a layer.
+    ///
+    /// # Errors
+    /// When it is none of an image.
+    pub fn labelled(&self, labels: &BTreeMap<String, String>) -> Result<Vec<u8>, ImageError> {
+        archive::labelled(&self.config, labels)
+    }
+
+    /// Writes the decrypted image as a docker-archive, which `POST /images/load` of a Docker engine takes, and gives the
+    /// digest of the configuration that is in it.
+    ///
+    /// `labels` are added to the configuration, as [`labelled`](Self::labelled) does.
     ///
     /// Its `manifest.json`, without which an engine loads nothing, comes last: a layer that changed since [`open`] ends
     /// the archive before it.
     ///
     /// # Errors
     /// When a layer changed, or `to` cannot be written.
-    pub fn docker_archive(&self, tags: &[&str], to: impl Write) -> Result<(), ImageError> {
-        archive::write(self, tags, to)
+    pub fn docker_archive(
+        &self,
+        tags: &[&str],
+        labels: &BTreeMap<String, String>,
+        to: impl Write,
+    ) -> Result<Digest, ImageError> {
+        archive::write(self, tags, labels, to)
     }
 }
 

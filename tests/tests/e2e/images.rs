@@ -58,7 +58,12 @@ async fn a_pushed_image_is_for_who_has_shown_it() -> anyhow::Result<()> {
             sender.send(stack.chain.deployment().leases, &open).await?;
             let lease = stack.openings().await?.last().context("nothing was opened")?.lease;
             stack.closed(lease, CloseReason::ImageUnavailable).await?;
-            let said = stack.publisher.run(&["events", &lease.to_string()]).await?;
+            // Its end is told once it is confirmed.
+            let said = until("its end is told", async || {
+                let said = stack.publisher.run(&["events", &lease.to_string()]).await?;
+                Ok(said.out.contains(r#""event":"closed""#).then_some(said))
+            })
+            .await?;
             ensure!(said.out.contains("was not pushed"), "{}", said.out);
             let whats = said.out.lines().map(|line| {
                 let mut event: serde_json::Value = serde_json::from_str(line)?;
@@ -157,6 +162,16 @@ async fn images_are_looked_through_before_they_are_unpacked() -> anyhow::Result<
         let pod = stack.probe("device", &device.name, "")?;
         let said = stack.publisher.run(&["deploy", pod.path(), "--yes"]).await?;
         said.refused(1, &["is refused", "\"dev/mem\" is a device"])?;
+        stack.nothing_is_left().await?;
+
+        // An encrypted one, which nobody can look through before its key is there.
+        stack.publisher.json(&["image", "key"]).await?;
+        let mut pod = stack.probe("sealed", &device.name, "")?;
+        pod.change("x-roadstead:\n", "x-roadstead:\n  encrypt: true\n")?;
+        let said = stack.publisher.run(&["deploy", pod.path(), "--yes"]).await?;
+        said.refused(3, &["sending its app's key", "is refused", "\"dev/mem\" is a device"])?;
+        let lease = stack.openings().await?.last().context("nothing was opened")?.lease;
+        stack.closed(lease, CloseReason::ImageUnavailable).await?;
         stack.nothing_is_left().await
     })
     .await

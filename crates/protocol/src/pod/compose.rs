@@ -78,6 +78,7 @@ pub struct Parsed {
     images: BTreeMap<Label, Image>,
     secrets: BTreeMap<Name, SecretSource>,
     wishes: Wishes,
+    encrypt: Option<Encrypt>,
     notes: Vec<String>,
 }
 
@@ -88,6 +89,17 @@ pub struct Image {
     pub name: ImageName,
     /// Whether the file says how to build it, so that it is found on the publisher's machine.
     pub built: bool,
+    /// Whether only the app's key is to open it.
+    pub encrypted: bool,
+}
+
+/// Which images only the app's key is to open. What comes of it is in each image of the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encrypt {
+    /// The key's file, by its path as the compose file has it; the publisher's usual one where it does not say.
+    pub key: Option<String>,
+    /// Whose images; those of all services where it is empty.
+    pub services: BTreeSet<Label>,
 }
 
 /// Where the contents of a secret are. They never are in a pod.
@@ -222,6 +234,11 @@ impl Parsed {
         &self.wishes
     }
 
+    /// Which images are encrypted, and for which key.
+    pub fn encrypt(&self) -> Option<&Encrypt> {
+        self.encrypt.as_ref()
+    }
+
     /// What was assumed, in sentences for people.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -232,7 +249,7 @@ impl Parsed {
         self.draft.resources()
     }
 
-    /// Makes the pod. `find` is asked for each image that the file does not give the digest of.
+    /// Makes the pod. `find` is asked for each image that the file does not give the digest of, or that is encrypted.
     ///
     /// # Errors
     /// The first that `find` returns.
@@ -245,8 +262,8 @@ impl Parsed {
             let Some(image) = images.get(name) else { continue };
             let reference = image.name.repository.clone();
             service.image = match image.name.digest.clone() {
-                Some(digest) => ImageRef::Registry { digest, reference },
-                None => find(name, image).map_err(|source| ResolveError::Image {
+                Some(digest) if !image.encrypted => ImageRef::Registry { digest, reference },
+                Some(_) | None => find(name, image).map_err(|source| ResolveError::Image {
                     service: name.clone(),
                     image: image.name.clone(),
                     source,
@@ -323,6 +340,7 @@ impl Reader<'_> {
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
             wishes: Wishes::default(),
+            encrypt: None,
             notes: Vec::new(),
         };
         for (name, at) in services {
@@ -336,11 +354,26 @@ impl Reader<'_> {
             }
         }
         if let Some(at) = fields.get("x-roadstead") {
-            parsed.wishes = self.block(&at, &mut parsed.draft);
+            (parsed.wishes, parsed.encrypt) = self.block(&at, &mut parsed.draft);
         }
+        self.mark(&mut parsed, &declared.disabled);
         fields.finish(TOP_REFUSED);
         self.join(&mut parsed, declared);
         Some(parsed)
+    }
+
+    /// Marks the images that are encrypted.
+    fn mark(&self, parsed: &mut Parsed, disabled: &BTreeMap<String, String>) {
+        let Some(Encrypt { services, .. }) = &parsed.encrypt else { return };
+        for name in services {
+            if !parsed.images.contains_key(name) && !disabled.contains_key(name.as_str()) {
+                let path = super::tree::key("x-roadstead.encrypt.services", name.as_str());
+                self.log.fail(&path, "there is no service of this name, or its image is in error");
+            }
+        }
+        for (name, image) in &mut parsed.images {
+            image.encrypted = services.is_empty() || services.contains(name);
+        }
     }
 
     /// Puts what is declared to its uses, and checks the whole.

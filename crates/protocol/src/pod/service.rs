@@ -125,6 +125,16 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ImageRef {
+    /// An image that only the key of its app opens, encrypted as OCI has it (ocicrypt). The engine never pulls it.
+    Encrypted {
+        /// The digest of the manifest of what is encrypted.
+        manifest: Digest,
+        /// The digest of the manifest that decryption gives: what the image is.
+        plain: Digest,
+        /// Where it is; absent where the publisher pushes what is encrypted to the provider.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<Repository>,
+    },
     /// An image that the publisher pushes to the provider.
     Pushed {
         /// The digest of its configuration: what Docker calls its id.

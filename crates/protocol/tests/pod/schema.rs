@@ -32,6 +32,9 @@ fn what_the_reader_takes_the_schema_takes() {
         include_str!("../../../../examples/guestbook/compose.yaml"),
         &crate::block("{}"),
         &crate::block("{ ingress: , price: { max: }, providers: { region: [], address: }, sla: }"),
+        &crate::block("{ encrypt: true }"),
+        &crate::block("{ encrypt: { key: , services: } }"),
+        &crate::block("{ encrypt: { key: ./app.key, services: [web] } }"),
         &crate::block(
             "{ price: { max: \"1 / mo\" }, sla: { coverage: \"7\", grace: 0, full: 1h30m } }",
         ),

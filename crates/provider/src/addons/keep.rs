@@ -290,14 +290,14 @@ impl Keeper {
         shared.addons.change(addon, |standing| standing.reserved = needed);
         self.close_door();
         let engine = &shared.engine;
-        engine.images(&wanted.pod).await?;
+        let images = engine.images(&wanted.pod).await?;
         engine.retire(self.key, |other| other != wanted.hash).await?;
         let mut secrets = seal::Secrets::default();
         let word = Zeroizing::new(wanted.token.word().as_bytes().to_vec());
         secrets.0.insert("token".into(), word);
         let (pod, hash) = (&wanted.pod, wanted.hash);
         let order = Order { key: self.key, block: 0, pod, hash, secrets: &secrets };
-        let stage = engine.prepare(&order).await?;
+        let stage = engine.prepare(&order, images).await?;
         for name in pod.start_order() {
             engine.start(&order, &stage, name).await?;
         }

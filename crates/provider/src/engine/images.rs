@@ -130,24 +130,29 @@ pub(crate) struct Image {
     pub(super) id: String,
     pub(super) entrypoint: Vec<String>,
     user: String,
+    /// Whether it is there for a container that is made of it already, and for no other.
+    pub(super) is_used_up: bool,
 }
 
 impl Engine {
-    /// Has the images of `pod`, pulling those that are not here.
+    /// Has those images of `pod` that are not encrypted, pulling what is not here.
     pub(crate) async fn images(&self, pod: &Pod) -> Result<BTreeMap<Label, Image>, EngineError> {
         let mut images = BTreeMap::new();
         for (name, service) in pod.services() {
-            images.insert(name.clone(), self.image(&service.image).await?);
+            if let Some(image) = self.image(&service.image).await? {
+                images.insert(name.clone(), image);
+            }
         }
         Ok(images)
     }
 
-    async fn image(&self, image: &ImageRef) -> Result<Image, EngineError> {
+    async fn image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError> {
         let (digest, reference) = match image {
+            ImageRef::Encrypted { .. } => return Ok(None),
             ImageRef::Pushed { id } => {
                 let found = self.inspect(id.as_str()).await?;
                 self.given.touch(id.as_str()).map_err(VolumeError::Io)?;
-                return found.ok_or_else(|| EngineError::NotPushed(id.to_string()));
+                return found.map(Some).ok_or_else(|| EngineError::NotPushed(id.to_string()));
             }
             ImageRef::Registry { digest, reference } => (digest, reference),
         };
@@ -155,7 +160,7 @@ impl Engine {
             && let Some(image) = self.inspect(&id).await?
         {
             self.given.touch(&id).map_err(VolumeError::Io)?;
-            return Ok(image);
+            return Ok(Some(image));
         }
         let name = format!("{reference}@{digest}");
         let refused = |why: String| EngineError::Image { image: name.clone(), why };
@@ -166,10 +171,10 @@ impl Engine {
         }
         self.given.lead(digest, id.as_str()).map_err(VolumeError::Io)?;
         let image = self.inspect(id.as_str()).await?;
-        image.ok_or_else(|| refused("the engine has it no more".into()))
+        image.map(Some).ok_or_else(|| refused("the engine has it no more".into()))
     }
 
-    async fn inspect(&self, name: &str) -> Result<Option<Image>, EngineError> {
+    pub(super) async fn inspect(&self, name: &str) -> Result<Option<Image>, EngineError> {
         let found = match self.docker.inspect_image(name).await {
             Err(err) if is_missing(&err) => return Ok(None),
             found => found?,
@@ -179,6 +184,7 @@ impl Engine {
             id: found.id.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             user: config.user.unwrap_or_default(),
+            is_used_up: false,
         }))
     }
 

@@ -25,6 +25,8 @@ pub enum Happening {
     },
     /// Images are pulled or unpacked.
     Fetching,
+    /// It waits for the key of its encrypted images.
+    Locked,
     /// Containers start, or their health is waited for.
     Starting,
     /// All of it runs and is healthy.

@@ -104,6 +104,7 @@ async fn start(
     let wanted = Image {
         name: name.parse().with_context(|| format!("{name:?} is no image"))?,
         built: false,
+        encrypted: false,
     };
     let image = match wanted.name.digest.clone() {
         Some(digest) => {

@@ -88,11 +88,14 @@ pub fn import_docker_archive(
 pub(super) fn write<B: Blobs>(
     image: &Opened<'_, B>,
     tags: &[&str],
+    labels: &BTreeMap<String, String>,
     to: impl Write,
-) -> Result<(), ImageError> {
+) -> Result<Digest, ImageError> {
     let mut tar = tar::Builder::new(to);
-    let config = format!("{}.json", image.image.hex());
-    append(&mut tar, &config, image.config.len() as u64, image.config.as_slice())?;
+    let labelled = image.labelled(labels)?;
+    let id = Digest::of(&labelled);
+    let config = format!("{}.json", id.hex());
+    append(&mut tar, &config, labelled.len() as u64, labelled.as_slice())?;
     let (mut names, mut written) = (Vec::new(), BTreeSet::new());
     for (index, layer) in image.layers.iter().enumerate() {
         let name = format!("{}/layer.tar", layer.plain.hex());
@@ -109,7 +112,32 @@ pub(super) fn write<B: Blobs>(
     let manifest = manifest.to_string();
     append(&mut tar, "manifest.json", manifest.len() as u64, manifest.as_bytes())?;
     tar.into_inner()?.flush()?;
-    Ok(())
+    Ok(id)
+}
+
+/// A configuration with more labels; byte for byte what it was where there are none.
+pub(super) fn labelled(
+    config: &[u8],
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, ImageError> {
+    if labels.is_empty() {
+        return Ok(config.to_vec());
+    }
+    let wrong = |why: &str| ImageError::Archive(format!("its configuration {why}"));
+    let mut parsed: serde_json::Value =
+        serde_json::from_slice(config).map_err(|err| wrong(&format!("cannot be read: {err}")))?;
+    let mut map = parsed.as_object_mut().ok_or_else(|| wrong("is no object"))?;
+    for name in ["config", "Labels"] {
+        let inner = map.entry(name).or_insert(serde_json::Value::Null);
+        if inner.is_null() {
+            *inner = serde_json::json!({});
+        }
+        let is_none = || wrong(&format!("has a {name:?} that is no object"));
+        map = inner.as_object_mut().ok_or_else(is_none)?;
+    }
+    let labels = labels.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+    map.extend(labels);
+    Ok(parsed.to_string().into_bytes())
 }
 
 fn append(

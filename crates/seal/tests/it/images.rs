@@ -1,6 +1,7 @@
 //! Images made by hand, encrypted, changed and decrypted.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::Path,
@@ -129,7 +130,8 @@ fn a_provider_loads_it_without_writing_it() {
     assert_eq!(opened.size(), layers.iter().map(|layer| layer.len() as u64).sum::<u64>());
 
     let mut archive = Vec::new();
-    opened.docker_archive(&["app:1"], &mut archive).unwrap();
+    let written = opened.docker_archive(&["app:1"], &BTreeMap::new(), &mut archive).unwrap();
+    assert_eq!(written, opened.image_id());
     let files = files(&archive);
     // The configuration, two layers of which one comes twice, and the manifest at the end.
     assert_eq!(files.len(), 4);
@@ -144,6 +146,32 @@ fn a_provider_loads_it_without_writing_it() {
     let again = Layout::create(plain.folder.path().join("again")).unwrap();
     let digest = image::import_docker_archive(archive.as_slice(), &again, "app").unwrap();
     assert_eq!(digest, plain.digest);
+}
+
+/// With labels it is an image of its own, which nobody can name who does not know them.
+#[test]
+fn a_label_makes_it_another_image() {
+    let (plain, key) = (plain(), AppKey::generate());
+    let sealed = encrypted(&plain, &key);
+    let manifest = sealed.manifest(None).unwrap();
+    assert_eq!(image::identify(&manifest, &sealed, &key).unwrap(), plain.digest);
+    let opened = image::open(&manifest, &sealed, &key, &plain.digest).unwrap();
+    let mut ids = Vec::new();
+    for start in ["one", "two"] {
+        let labels = BTreeMap::from([("start".to_owned(), start.to_owned())]);
+        let mut archive = Vec::new();
+        let id = opened.docker_archive(&[], &labels, &mut archive).unwrap();
+        let files = files(&archive);
+        assert_eq!(files[0].0, format!("{}.json", id.hex()));
+        assert_eq!(Digest::of(&files[0].1), id);
+        let mut config: serde_json::Value = serde_json::from_slice(&files[0].1).unwrap();
+        let labels = config["config"].as_object_mut().unwrap().remove("Labels").unwrap();
+        assert_eq!(labels, serde_json::json!({ "start": start }));
+        let before: serde_json::Value = serde_json::from_slice(opened.config()).unwrap();
+        assert_eq!(config, before);
+        ids.push(id);
+    }
+    assert!(ids[0] != ids[1] && !ids.contains(&opened.image_id()));
 }
 
 #[test]
@@ -195,7 +223,7 @@ fn a_layer_that_changes_later_ends_the_archive() {
     fs::write(&path, bytes).unwrap();
 
     let mut archive = Vec::new();
-    let err = opened.docker_archive(&[], &mut archive).unwrap_err();
+    let err = opened.docker_archive(&[], &BTreeMap::new(), &mut archive).unwrap_err();
     assert!(matches!(err, ImageError::Tampered { layer: 1, .. }), "{err}");
     assert!(!archive.windows(13).any(|window| window == b"manifest.json"));
     let back = Layout::create(plain.folder.path().join("back")).unwrap();

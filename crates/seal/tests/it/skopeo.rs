@@ -1,6 +1,7 @@
 //! Mutual: what we encrypt skopeo decrypts, and the other way. Needs skopeo (Debian's package), and says so without it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -123,7 +124,8 @@ fn we_decrypt_what_skopeo_encrypts() {
 
     // What a provider gives to its engine, skopeo reads as the same image.
     let archive = plain.folder.path().join("archive.tar");
-    opened.docker_archive(&["app:1"], fs::File::create(&archive).unwrap()).unwrap();
+    let file = fs::File::create(&archive).unwrap();
+    opened.docker_archive(&["app:1"], &BTreeMap::new(), file).unwrap();
     let unpacked = plain.folder.path().join("unpacked");
     let to = format!("dir:{}", unpacked.display());
     copy(&[], &format!("docker-archive:{}", archive.display()), &to);

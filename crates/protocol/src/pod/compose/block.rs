@@ -1,6 +1,8 @@
 //! The block of our own: `x-roadstead`.
 
-use super::{Criteria, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
+use std::collections::BTreeSet;
+
+use super::{Criteria, Encrypt, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
 use crate::pod::{
     Egress, Host, Http, Parts, Target, Tls,
     names::{address, port_number, show},
@@ -9,9 +11,9 @@ use crate::pod::{
 
 impl Reader<'_> {
     /// Puts into `draft` what is part of the pod, and returns the rest.
-    pub(super) fn block(&self, at: &At<'_>, draft: &mut Parts) -> Wishes {
+    pub(super) fn block(&self, at: &At<'_>, draft: &mut Parts) -> (Wishes, Option<Encrypt>) {
         let mut wishes = Wishes::default();
-        let Some(fields) = at.fields() else { return wishes };
+        let Some(fields) = at.fields() else { return (wishes, None) };
         for (host, at) in fields.get("ingress").map(|at| at.entries()).unwrap_or_default() {
             let host = at.check(host.parse::<Host>());
             let target = self.target(&at);
@@ -33,8 +35,9 @@ impl Reader<'_> {
         if let Some(at) = fields.get("sla") {
             wishes.sla = self.sla(&at);
         }
+        let encrypt = fields.get("encrypt").and_then(|at| self.encrypt(&at));
         fields.finish_ours(&[("scale", AUTOSCALING)]);
-        wishes
+        (wishes, encrypt)
     }
 
     fn tls(&self, at: &At<'_>) -> Option<Tls> {
@@ -65,6 +68,18 @@ impl Reader<'_> {
         fields.finish_ours(&[]);
         // Nothing is said by a block without either.
         Some(Egress { rate, total }).filter(|egress| *egress != Egress::default())
+    }
+
+    fn encrypt(&self, at: &At<'_>) -> Option<Encrypt> {
+        if !at.value.is_object() {
+            return at.truth()?.then(Encrypt::default);
+        }
+        let fields = at.fields()?;
+        let key = fields.get("key").and_then(|at| at.text());
+        let services = fields.get("services").map(|at| at.one_or_many()).unwrap_or_default();
+        let services: BTreeSet<_> = services.iter().filter_map(At::parse).collect();
+        fields.finish_ours(&[]);
+        Some(Encrypt { key, services })
     }
 
     fn target(&self, at: &At<'_>) -> Option<Target> {

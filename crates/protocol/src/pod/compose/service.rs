@@ -143,7 +143,7 @@ impl Reader<'_> {
             (Some(at), built) => {
                 let text = at.text()?;
                 let name = at.check(text.parse())?;
-                Some(Image { name, built: built.is_some() || local })
+                Some(Image { name, built: built.is_some() || local, encrypted: false })
             }
             (None, Some(built)) => {
                 built.fail("a provider does not build; write image: NAME beside it, and what you built is pushed");
