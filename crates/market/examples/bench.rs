@@ -81,6 +81,9 @@ const QUESTIONS: [(&str, Question); 11] = [
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // The client is made without one, and speaks no TLS here.
+    let provider = rustls::crypto::ring::default_provider().install_default();
+    provider.map_err(|_set| anyhow::anyhow!("TLS is set up already"))?;
     let mut postgres = Postgres::start()?;
     let url = postgres.database()?;
     let deployment = Deployment {
