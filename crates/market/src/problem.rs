@@ -51,7 +51,8 @@ impl From<store::Error> for Problem {
         if matches!(code.as_deref(), Some("42P01" | "42703")) {
             let what =
                 "the database has no schema of this version yet: run `roadstead indexer run` on it";
-            tracing::error!(error = %err, "{what}");
+            // An indexer that was started at the same time makes it soon.
+            tracing::info!(error = %err, "{what}");
             return Self::away(what);
         }
         tracing::warn!(error = %err, "the database failed: {err}");

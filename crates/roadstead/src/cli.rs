@@ -336,8 +336,8 @@ pub(crate) enum Verb {
     /// Show the mirrored chain to programs and people
     #[command(subcommand)]
     Market(market::serve::Verb),
-    /// Run the whole market on this machine: a private chain, the contracts, three providers, the market's API,
-    /// funded wallets
+    /// Run the whole market on this machine: a private chain, the contracts, three providers, the market's page
+    /// and API, funded wallets
     #[command(after_help = "Example:\n  roadstead dev --demo")]
     Dev(dev::Args),
     /// Print a completion script for a shell

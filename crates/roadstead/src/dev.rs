@@ -97,7 +97,7 @@ struct Market {
     home: PathBuf,
     publisher: Address,
     providers: Vec<Listed>,
-    /// The market's API, where there is a Postgres for it.
+    /// The market's page and API, where there is a Postgres for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     market: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +254,7 @@ impl Stand {
         });
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            ::market::run(market, listener, stop).await.context("the market's API ended")
+            ::market::run(market, listener, stop).await.context("the market ended")
         });
         Ok(Some(url))
     }
@@ -557,7 +557,7 @@ fn describe(market: &Market, token: &Token) -> String {
     let shown = market
         .market
         .as_ref()
-        .map_or_else(String::new, |url| format!("The market's API is at {url}/v1/openapi.json. "));
+        .map_or_else(String::new, |url| format!("All of it to look at: {url}/\n"));
     format!(
         "{}\n\n{shown}Prices are in {} per hour; the chain is at {}. To use the publisher's wallet from another terminal:\n  \
          export ROADSTEAD_HOME={}\n",
