@@ -21,10 +21,7 @@ use store::{
 };
 
 /// How many providers are read at a time, of all and of those that changed.
-const AT_ONCE: u32 = 1_000;
-
-/// See [`AT_ONCE`].
-const CHANGED_AT_ONCE: usize = 1_000;
+const AT_ONCE: u16 = 1_000;
 
 /// How many events are looked at at a time.
 const EVENTS: u32 = 5_000;
@@ -176,7 +173,8 @@ impl Memory {
             let mut read: Vec<Standing> = Vec::new();
             loop {
                 let after = read.last().map(|last| last.provider.address);
-                let some = market::listed_standings_after(conn, leases, after, AT_ONCE).await?;
+                let some =
+                    market::listed_standings_after(conn, leases, after, AT_ONCE.into()).await?;
                 if some.is_empty() {
                     break;
                 }
@@ -204,7 +202,7 @@ impl Memory {
         self.touched = self.touched.split_off(&(cursor.finalized + 1));
         let mut read = Vec::new();
         let changed: Vec<Address> = changed.into_iter().collect();
-        for some in changed.chunks(CHANGED_AT_ONCE) {
+        for some in changed.chunks(AT_ONCE.into()) {
             read.extend(market::standings_of(conn, leases, some).await?);
         }
         market.listings().change(|inner| {

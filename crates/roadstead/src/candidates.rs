@@ -14,6 +14,8 @@ use protocol::{
     amount::Amount,
     criteria::{Facts, Name, Search, Why, fits, why_not},
 };
+use reqwest::Url;
+use serde::Deserialize;
 
 use crate::{market::price_list, output};
 
@@ -55,7 +57,8 @@ impl Candidate {
 }
 
 /// A provider that may come into question, and what whoever names it says that no contract counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Found {
     pub(crate) provider: Address,
     pub(crate) leases: Option<u64>,
@@ -80,7 +83,8 @@ pub(crate) async fn known(
     others: bool,
 ) -> anyhow::Result<Vec<Candidate>> {
     if let Some(market) = market {
-        let why = match of_market(chain, market, search, needs, others).await {
+        let place = named::place(market)?;
+        let why = match of_market(chain, &place, search, needs, others).await {
             Ok(known) if known.iter().any(|one| fits(search, &one.facts)) => return Ok(known),
             Ok(known) => {
                 format!(
@@ -101,7 +105,7 @@ pub(crate) async fn known(
 
 async fn of_market(
     chain: &Chain,
-    market: &str,
+    market: &Url,
     search: &Search,
     needs: &BTreeSet<Name>,
     others: bool,

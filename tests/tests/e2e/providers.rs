@@ -229,7 +229,9 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
             Ok((said.code == 0 && who(&said.json()?)? == [cheap, dear]).then_some(()))
         })
         .await?;
-        let said = ask(&honest, &["--where", "price > 0.005", "--why-not"]).await?;
+        // One that is excluded is told no other reason than its own.
+        let counted = "leases == 0 && price > 0.005";
+        let said = ask(&honest, &["--where", counted, "--why-not"]).await?;
         ensure!(said.err.is_empty(), "{}", said.err);
         let all = said.json()?;
         ensure!(who(&all)? == [dear, cheap] && excluded(&all, dear)?.is_empty(), "{all}");
@@ -268,7 +270,6 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
         let many = page(vec![one(stranger); 300], None);
         let useless = [
             ("http://127.0.0.1:9".into(), "Connection refused"),
-            ("ftp://127.0.0.1".into(), "no http or https URL"),
             (says(&mut liars, 500, "\u{1b}[31mred", soon).await?, "it answers 500"),
             (says(&mut liars, 302, "", soon).await?, "it answers 302"),
             (says(&mut liars, 200, "<html>", soon).await?, "something else than a market"),
@@ -285,12 +286,15 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
             ensure!(!said.err.contains('\u{1b}'), "{}", said.err);
             ensure!(who(&said.json()?)? == [cheap, dear], "{market}: {}", said.out);
         }
+        for typed in ["ftp://127.0.0.1", "nonsense"] {
+            ask(typed, &[]).await?.refused(1, &[typed, "is no URL such as"])?;
+        }
         // One that names the dear one alone makes the choice poorer, and nothing else.
         let partial =
             says(&mut liars, 200, page(vec![one(dear), one(stranger)], None), soon).await?;
         let said = ask(&partial, &[]).await?;
         ensure!(said.err.is_empty() && who(&said.json()?)? == [dear], "{} {}", said.out, said.err);
-        let second = publisher.json(&[&deploy[..], &[&useless[7].0]].concat()).await?;
+        let second = publisher.json(&[&deploy[..], &[&useless[6].0]].concat()).await?;
         let second = second["lease"].as_u64().context("no lease")?;
         ensure!(stack.lease(second).await?.provider == cheap, "it is not at the cheapest");
         publisher.down(second).await?;

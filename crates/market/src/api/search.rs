@@ -124,6 +124,12 @@ pub(crate) struct Excluded {
     provider: view::Address,
     /// Each criterion that excludes it.
     why: Vec<Reason>,
+    /// How many leases were ever opened with it.
+    leases: u64,
+    /// How many of them are open.
+    open_leases: u64,
+    /// How many were closed because it had gone dark.
+    dark: u64,
 }
 
 /// A criterion that excludes a provider.
@@ -301,9 +307,15 @@ pub(super) async fn why_not(
     head: Head,
 ) -> Result<Answer<Page<Excluded>>, Response> {
     page(market, query, head, false, |search, listed| {
-        let why = criteria::why_not(search, &listed.facts).into_iter();
-        let why = why.map(|Why { criterion, text }| Reason { criterion, text }).collect();
-        Excluded { provider: view::Address(listed.facts.provider), why }
+        let facts = &listed.facts;
+        let why = criteria::why_not(search, facts).into_iter();
+        Excluded {
+            provider: view::Address(facts.provider),
+            why: why.map(|Why { criterion, text }| Reason { criterion, text }).collect(),
+            leases: facts.leases.unwrap_or_default(),
+            open_leases: facts.open_leases.unwrap_or_default(),
+            dark: facts.dark.unwrap_or_default(),
+        }
     })
     .await
 }

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use alloy::primitives::Address;
 use anyhow::{Context as _, bail, ensure};
 use futures::StreamExt as _;
 use protocol::{
@@ -34,31 +33,25 @@ const SHOWN: usize = 300;
 /// A page of a market's answer, as far as it is of use here.
 #[derive(Debug, Deserialize)]
 struct Page {
-    items: Vec<Item>,
+    items: Vec<Found>,
     next: Option<String>,
 }
 
-/// A provider that it names. Those that it excludes come without counts.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Item {
-    provider: Address,
-    leases: Option<u64>,
-    open_leases: Option<u64>,
-    dark: Option<u64>,
+/// Where a market is, by what was typed.
+pub(super) fn place(url: &str) -> anyhow::Result<Url> {
+    let base = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
+    let base = Url::parse(&base).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
+    base.with_context(|| format!("the market {url:?} is no URL such as https://market.example.org"))
 }
 
-/// Whom the market at `url` names for `search`: who comes into question, the cheapest first, or who does not.
-pub(super) async fn named(url: &str, search: &Search, fit: bool) -> anyhow::Result<Vec<Found>> {
-    let pages = pages(url, search, fit);
+/// Whom the market at `base` names for `search`: who comes into question, the cheapest first, or who does not.
+pub(super) async fn named(base: &Url, search: &Search, fit: bool) -> anyhow::Result<Vec<Found>> {
+    let pages = pages(base, search, fit);
     tokio::time::timeout(PATIENCE, pages).await.context("it takes too long")?
 }
 
-async fn pages(url: &str, search: &Search, fit: bool) -> anyhow::Result<Vec<Found>> {
+async fn pages(base: &Url, search: &Search, fit: bool) -> anyhow::Result<Vec<Found>> {
     let path = if fit { "v1/providers/search" } else { "v1/providers/why-not" };
-    let base = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
-    let base = Url::parse(&base).with_context(|| format!("{url:?} is no URL"))?;
-    ensure!(matches!(base.scheme(), "http" | "https"), "{url:?} is no http or https URL");
     let http = reqwest::Client::builder().redirect(Policy::none()).build()?;
     let (mut found, mut cursor): (Vec<Found>, Option<String>) = (Vec::new(), None);
     for _ in 0..PAGES.1 {
@@ -68,7 +61,7 @@ async fn pages(url: &str, search: &Search, fit: bool) -> anyhow::Result<Vec<Foun
         at.query_pairs_mut().extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
         let page = page(&http, at).await?;
         ensure!(page.items.len() <= PAGES.0, "it names more providers than it was asked for");
-        found.extend(page.items.into_iter().map(Found::from));
+        found.extend(page.items);
         match page.next {
             Some(next) => cursor = Some(next),
             None => break,
@@ -136,15 +129,9 @@ fn exact(rate: Rate, token: &Token) -> String {
     format!("{whole}.{fraction}/s")
 }
 
-impl From<Item> for Found {
-    fn from(item: Item) -> Self {
-        let Item { provider, leases, open_leases, dark } = item;
-        Self { provider, leases, open_leases, dark }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::Address;
     use protocol::amount::Amount;
 
     use super::*;
