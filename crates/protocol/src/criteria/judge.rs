@@ -6,100 +6,39 @@ use alloy_primitives::{Address, B256};
 
 use super::{
     Criterion, Facts, Search, Why,
-    expression::{How, Name, Node, Operand, Sign, Value},
+    expression::{How, Name, Node, Operand, Part, Sign, Value},
 };
-use crate::amount::{Amount, Rate, Token};
+use crate::{
+    amount::{Amount, Rate, Token},
+    resources::Resources,
+};
+
+/// All of them, in the order in which they are told.
+const ALL: [Criterion; 7] = [
+    Criterion::Live,
+    Criterion::Address,
+    Criterion::Region,
+    Criterion::Price,
+    Criterion::Room,
+    Criterion::Coverage,
+    Criterion::Where,
+];
 
 /// Each criterion that excludes a provider; none, if it comes into question. What is not known where it has to be excludes.
 pub fn why_not(search: &Search, facts: &Facts) -> Vec<Why> {
-    let known = Known::new(search, facts);
-    let fixed = [
-        live(facts),
-        address(search, facts),
-        region(search, &known),
-        price(search, &known),
-        room(search, facts),
-        coverage(search, facts),
-    ];
-    let parts = search.expressions.iter().flat_map(|expression| &expression.0);
-    let parts = parts.filter(|part| known.holds(&part.node) != Some(true)).map(|part| {
-        let values = known.values(&part.node);
-        let text = match values.is_empty() {
-            true => part.text.clone(),
-            false => format!("{} ({values})", part.text),
-        };
-        Why { criterion: Criterion::Where, text }
+    let known = Known { search, facts };
+    let excluding = ALL.into_iter().filter(|criterion| known.excludes(*criterion));
+    let whys = excluding.flat_map(|criterion| {
+        known.told_of(criterion).into_iter().map(move |text| Why { criterion, text })
     });
-    fixed.into_iter().flatten().chain(parts).collect()
+    whys.collect()
 }
 
 /// Whether a provider comes into question: whether [`why_not`] has nothing to say. This says it without a word, for whoever
 /// looks at many.
 pub fn fits(search: &Search, facts: &Facts) -> bool {
-    let known = Known::new(search, facts);
-    facts.live
-        && (search.addresses.is_empty() || search.addresses.contains(&facts.provider))
-        && (search.regions.is_empty() || search.regions.contains(known.region.as_ref()))
-        && known.price.zip(search.max_rate).is_none_or(|(price, most)| price <= most)
-        && search.resources.zip(facts.room).is_none_or(|(wanted, room)| wanted.fits_in(&room))
-        && (search.coverage == Amount(0)
-            || facts.free_stake.is_some_and(|free| free >= search.coverage))
-        && search
-            .expressions
-            .iter()
-            .flat_map(|expression| &expression.0)
-            .all(|part| known.holds(&part.node) == Some(true))
-}
-
-fn live(facts: &Facts) -> Option<Why> {
-    (!facts.live).then(|| Why {
-        criterion: Criterion::Live,
-        text: format!("it was last heard of {} s ago", facts.seen),
-    })
-}
-
-fn address(search: &Search, facts: &Facts) -> Option<Why> {
-    let named = search.addresses.is_empty() || search.addresses.contains(&facts.provider);
-    (!named).then(|| Why {
-        criterion: Criterion::Address,
-        text: format!("{} is none of the addresses", facts.provider),
-    })
-}
-
-fn region(search: &Search, known: &Known<'_>) -> Option<Why> {
-    if search.regions.is_empty() || search.regions.contains(known.region.as_ref()) {
-        return None;
-    }
-    let wanted: Vec<_> = search.regions.iter().map(String::as_str).collect();
-    let text = format!("region is {:?}, and {} is wanted", known.region, wanted.join(" or "));
-    Some(Why { criterion: Criterion::Region, text })
-}
-
-fn price(search: &Search, known: &Known<'_>) -> Option<Why> {
-    let (price, most) = known.price.zip(search.max_rate).filter(|(price, most)| price > most)?;
-    let (price, most) = (show_price(price, &search.token), show_price(most, &search.token));
-    let text = format!("price is {price}, and {most} is the limit");
-    Some(Why { criterion: Criterion::Price, text })
-}
-
-fn room(search: &Search, facts: &Facts) -> Option<Why> {
-    let (wanted, room) = search.resources.zip(facts.room)?;
-    (!wanted.fits_in(&room)).then(|| Why {
-        criterion: Criterion::Room,
-        text: format!("{wanted} are needed, and {room} are free"),
-    })
-}
-
-fn coverage(search: &Search, facts: &Facts) -> Option<Why> {
-    let wanted = search.coverage;
-    if wanted == Amount(0) || facts.free_stake.is_some_and(|free| free >= wanted) {
-        return None;
-    }
-    let token = &search.token;
-    let free = facts.free_stake.map_or_else(unknown, |free| free.display(token));
-    let text =
-        format!("free_stake is {free}, and {} of coverage are wanted", wanted.display(token));
-    Some(Why { criterion: Criterion::Coverage, text })
+    let known = Known { search, facts };
+    !ALL.into_iter().any(|criterion| known.excludes(criterion))
 }
 
 fn unknown() -> String {
@@ -116,19 +55,92 @@ fn show_price(rate: Rate, token: &Token) -> String {
 
 /// The facts in the terms of a search.
 struct Known<'a> {
+    search: &'a Search,
     facts: &'a Facts,
-    token: &'a Token,
-    region: Cow<'a, str>,
-    price: Option<Rate>,
 }
 
 impl<'a> Known<'a> {
-    fn new(search: &'a Search, facts: &'a Facts) -> Self {
-        let region = match facts.region.chars().any(char::is_uppercase) {
-            true => Cow::Owned(facts.region.to_lowercase()),
-            false => Cow::Borrowed(facts.region.as_str()),
+    fn region(&self) -> Cow<'a, str> {
+        match self.facts.region.chars().any(char::is_uppercase) {
+            true => Cow::Owned(self.facts.region.to_lowercase()),
+            false => Cow::Borrowed(self.facts.region.as_str()),
+        }
+    }
+
+    fn price(&self) -> Option<Rate> {
+        self.search.price(&self.facts.prices)
+    }
+
+    /// The parts of the expressions that do not hold.
+    fn failing(&self) -> impl Iterator<Item = &'a Part> {
+        let parts = self.search.expressions.iter().flat_map(|expression| &expression.0);
+        parts.filter(|part| self.holds(&part.node) != Some(true))
+    }
+
+    fn excludes(&self, criterion: Criterion) -> bool {
+        let Self { search, facts } = self;
+        match criterion {
+            Criterion::Live => !facts.live,
+            Criterion::Address => {
+                !search.addresses.is_empty() && !search.addresses.contains(&facts.provider)
+            }
+            Criterion::Region => {
+                !search.regions.is_empty() && !search.regions.contains(self.region().as_ref())
+            }
+            Criterion::Price => {
+                search.max_rate.is_some_and(|most| self.price().is_some_and(|price| price > most))
+            }
+            Criterion::Room => {
+                let both = search.resources.zip(facts.room);
+                both.is_some_and(|(wanted, room)| !wanted.fits_in(&room))
+            }
+            Criterion::Coverage => {
+                search.coverage != Amount(0)
+                    && facts.free_stake.is_none_or(|free| free < search.coverage)
+            }
+            Criterion::Where => self.failing().next().is_some(),
+        }
+    }
+
+    /// For people, of a criterion that excludes: what was wanted, and what there is; of the expressions each part by itself.
+    fn told_of(&self, criterion: Criterion) -> Vec<String> {
+        let Self { search, facts } = self;
+        let token = &search.token;
+        let price = |rate: Option<Rate>| rate.map_or_else(unknown, |rate| show_price(rate, token));
+        let resources =
+            |some: Option<Resources>| some.map_or_else(unknown, |some| some.to_string());
+        let text = match criterion {
+            Criterion::Live => format!("it was last heard of {} s ago", facts.seen),
+            Criterion::Address => format!("{} is none of the addresses", facts.provider),
+            Criterion::Region => {
+                let wanted: Vec<_> = search.regions.iter().map(String::as_str).collect();
+                format!("region is {:?}, and {} is wanted", self.region(), wanted.join(" or "))
+            }
+            Criterion::Price => {
+                let (here, most) = (price(self.price()), price(search.max_rate));
+                format!("price is {here}, and {most} is the limit")
+            }
+            Criterion::Room => {
+                let (wanted, room) = (resources(search.resources), resources(facts.room));
+                format!("{wanted} are needed, and {room} are free")
+            }
+            Criterion::Coverage => {
+                let free = facts.free_stake.map_or_else(unknown, |free| free.display(token));
+                let wanted = search.coverage.display(token);
+                format!("free_stake is {free}, and {wanted} of coverage are wanted")
+            }
+            Criterion::Where => return self.failing().map(|part| self.told_with(part)).collect(),
         };
-        Self { facts, token: &search.token, region, price: search.price(&facts.prices) }
+        vec![text]
+    }
+
+    /// A part of an expression as it was written, with the values of what it names.
+    fn told_with(&self, part: &Part) -> String {
+        let values = self.values(&part.node);
+        match values.is_empty() {
+            true => part.text.clone(),
+            false => format!("{} ({values})", part.text),
+        }
     }
 
     /// Whether a condition holds; `None` where that depends on what is not known.
@@ -148,7 +160,7 @@ impl<'a> Known<'a> {
             }
             Node::In { name, list } => Some(list.contains(&self.value(*name)?)),
             Node::Text { name, how, with } => {
-                let Value::Text(text) = self.value(*name)? else { return None };
+                let text = (*name == Name::Region).then(|| self.region())?;
                 Some(match how {
                     How::StartsWith => text.starts_with(with),
                     How::EndsWith => text.ends_with(with),
@@ -190,9 +202,9 @@ impl<'a> Known<'a> {
     fn value(&self, name: Name) -> Option<Value> {
         let facts = self.facts;
         match name {
-            Name::Region => Some(Value::Text(self.region.clone().into_owned())),
+            Name::Region => Some(Value::Text(self.region().into_owned())),
             Name::Address => Some(Value::Address(facts.provider)),
-            Name::Price => self.price.map(Value::Rate),
+            Name::Price => self.price().map(Value::Rate),
             Name::FreeStake => facts.free_stake.map(Value::Amount),
             Name::Bonded => facts.bonded.map(Value::Amount),
             Name::Leases => facts.leases.map(Value::Whole),
@@ -242,8 +254,8 @@ impl<'a> Known<'a> {
             None => unknown(),
             Some(Value::Text(text)) => format!("{text:?}"),
             Some(Value::Address(address)) => address.to_string(),
-            Some(Value::Rate(rate)) => show_price(rate, self.token),
-            Some(Value::Amount(amount)) => amount.display(self.token),
+            Some(Value::Rate(rate)) => show_price(rate, &self.search.token),
+            Some(Value::Amount(amount)) => amount.display(&self.search.token),
             Some(Value::Whole(number)) => number.to_string(),
         };
         format!("{} is {value}", name.as_str())

@@ -7,7 +7,7 @@ use cel::{Context, Program, Value};
 use proptest::prelude::*;
 use protocol::{
     amount::{Amount, Rate, Token},
-    criteria::{Criterion, Expression, Facts, LENGTH, Search, attribute, why_not},
+    criteria::{Criterion, Expression, Facts, LENGTH, Search, attribute, fits, why_not},
     resources::{Cpu, PriceList, Resources},
 };
 
@@ -234,6 +234,7 @@ proptest! {
                 _ => true,
             });
         }
+        prop_assert_eq!(fits(&search, &facts), wanted.is_empty());
         prop_assert_eq!(told.collect::<Vec<_>>(), wanted);
     }
 }
