@@ -51,7 +51,8 @@ use crate::{
 const MAX_FORM: usize = 16 << 10;
 
 /// What the page looks like; nothing else is loaded.
-const STYLE: &str = include_str!("admin/style.css");
+const STYLE: &str =
+    concat!(include_str!("../../../assets/base.css"), include_str!("admin/style.css"));
 
 /// The longest maintenance that can be announced, in hours.
 const MAX_HOURS: u64 = 24 * 365;

@@ -3,10 +3,10 @@
 use alloy_primitives::B256;
 use axum::extract::Path;
 use maud::{Markup, html};
-use protocol::{amount::Units, clock};
+use protocol::amount::Units;
 use serde::Deserialize;
 use store::{
-    account::Account,
+    account::{Account, clock_of},
     event, market,
     stream::{self, Stream},
 };
@@ -17,18 +17,6 @@ use super::{
     cut, events, facts, hash, lease, order, owner_link, pages, provider_link, table, words,
 };
 use crate::Problem;
-
-/// The account as the contract counts it.
-pub(super) fn clock_of(account: &Account) -> clock::Account {
-    clock::Account {
-        free: account.free,
-        lockup: account.lockup,
-        rate: account.rate,
-        clock: account.clock,
-        settled_at: account.settled_at,
-        dry: account.dry,
-    }
-}
 
 /// Until when an account pays.
 pub(super) fn runway(page: &Page, account: &Account) -> Markup {

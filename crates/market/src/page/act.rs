@@ -10,7 +10,7 @@ use protocol::{
 };
 use serde::Deserialize;
 use store::{
-    account::Account,
+    account::{Account, clock_of},
     agent::{self, Agent},
     approval::{self, Approval},
     auction::{Auction as Order, State as OrderState},
@@ -19,9 +19,7 @@ use store::{
 };
 
 use super::{
-    Asked, Fault, Page, Shown,
-    account::clock_of,
-    number,
+    Asked, Fault, Page, Shown, number,
     plan::{self, Field, Needed, Plan, Step, typed_address},
     words,
 };

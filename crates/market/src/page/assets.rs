@@ -40,8 +40,11 @@ impl Asset {
     }
 }
 
-pub(super) static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("style", "css", "text/css", include_str!("assets/style.css")));
+pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    let style =
+        concat!(include_str!("../../../../assets/base.css"), include_str!("assets/style.css"));
+    Asset::new("style", "css", "text/css", style)
+});
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
 pub(super) static LIVE: LazyLock<Asset> =

@@ -3,10 +3,10 @@
 use alloy_primitives::{Address, B256, U256};
 use axum::extract::Path;
 use maud::{Markup, html};
-use protocol::{clock, lease::State as LeaseState};
+use protocol::lease::State as LeaseState;
 use serde::Deserialize;
 use store::{
-    account::Account,
+    account::{self, Account},
     bond_lock::{self, BondLock},
     challenge::{self, Challenge},
     event,
@@ -19,7 +19,7 @@ use store::{
 
 use super::{
     Asked, Fault, PER_PAGE, Page, Shown,
-    account::{clock_of, runway},
+    account::runway,
     account_link, act,
     chart::{self, Span, Words},
     cut, events, facts, number, owner_link, pages, provider_link, table, words,
@@ -266,19 +266,8 @@ fn paid(
     covered: Option<&BondLock>,
 ) -> Markup {
     let owed = stream.zip(account).map(|(stream, account)| {
-        let mut clock = clock_of(account);
-        let mut stream = clock::Stream {
-            rate: stream.rate,
-            lock: stream.lock,
-            state: match stream.state {
-                stream::State::Reserved => clock::StreamState::Reserved,
-                stream::State::Running => clock::StreamState::Running,
-                stream::State::Closed => clock::StreamState::Closed,
-            },
-            clock_at: stream.clock_at,
-            owed: stream.owed,
-        };
-        clock.collect(&mut stream, page.now()).ok()
+        let mut clock = account::clock_of(account);
+        clock.collect(&mut stream::clock_of(stream), page.now()).ok()
     });
     facts(&[
         (
