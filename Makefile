@@ -71,10 +71,10 @@ bench: setup guestbook ## The benchmarks; they print figures and judge nothing
 # Ponder is for this alone, so it is brought here; PONDER= leaves it out. EVENTS= says how many there are.
 bench-indexer: setup ## The indexer beside what the node and Postgres can do, and beside Ponder
 	$(if $(filter-out no,$(or $(PONDER),yes)),cd bench/ponder && npm ci --no-audit --no-fund)
-	cargo run -q -p indexer --release --example bench
+	cargo run -q -p indexer --release --example bench_indexer
 
 bench-market: setup ## The market with 100,000 providers and 1,000,000 leases behind it, and what its page weighs
-	cargo run -q -p market --release --example bench
+	cargo run -q -p market --release --example bench_market
 
 # PODS= says how many there are. What a provider costs is measured as it is run: optimised.
 bench-load: setup ## What a provider with 200 pods costs, and how long it takes to adopt them

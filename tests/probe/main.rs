@@ -3,7 +3,7 @@
 //!
 //! `probe serve PORT [closed]` answers HTTP: `/healthz` says whether it is well, which one that starts `closed` is from
 //! `/open` on; `/slow` says the second half of its answer once `/go` was asked for; `/upgrade` becomes an echo;
-//! `/connect/IP/PORT` says whether a connection comes about; `/head` is what it was asked; `/end/CODE` ends it. `probe health
+//! `/connect/IP/PORT` says whether a connection comes about; `/head` is what it was asked; `/self` is its host name, `/resolver` how it resolves names; `/end/CODE` ends it. `probe health
 //! PORT` is its health check. `probe echo PORT WORD` sends back what comes by TCP or UDP, after the word. `probe grpc PORT` is an
 //! echo over HTTP/2 without TLS, with trailers. `probe end CODE` ends at once. `probe cat` writes what it reads, `probe say OUT
 //! ERR` both of these, `probe terminal` what it has for one, and `probe wait` ends when it is told to.
@@ -180,6 +180,8 @@ fn answer(mut stream: TcpStream) {
         ["end", code] => std::process::exit(code.parse().unwrap_or(1)),
         ["ask", token, ref path @ ..] => ("200 OK", ask(token, &path.join("/"), &body)),
         ["head"] => ("200 OK", head.clone()),
+        ["self"] => ("200 OK", std::fs::read_to_string("/etc/hostname").unwrap_or_default()),
+        ["resolver"] => ("200 OK", std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         ["flood", count, ref path @ ..] => {
             let count = count.parse().unwrap_or(0);
             let asked = (0..count).map(|_| ask("own", &path.join("/"), b""));

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     exchange::{Connection, Exchange, Quiet, Side, Watched},
     head::Forwarded,
+    loads::Loads,
     pool::{Pool, Protocol, SendError},
     refusal::Refusal,
 };
@@ -54,6 +55,7 @@ use crate::{
 
 mod exchange;
 mod head;
+mod loads;
 mod pool;
 mod preface;
 mod refusal;
@@ -114,6 +116,7 @@ pub struct Ingress {
     limits: Limits,
     challenges: Challenges,
     redirect: Option<(Certificates, u16)>,
+    loads: Arc<Loads>,
 }
 
 impl Ingress {
@@ -408,7 +411,7 @@ impl Proxy {
         let watched =
             |body| Watched::new(body, Side::Visitor, Arc::clone(&exchange), limits.idle, None);
         let unsent = request.map(|body| Either::Left(watched(body)));
-        let sent = async { self.send(protocol, addrs, unsent, &host).await };
+        let sent = async { self.send(protocol, addrs, unsent, &host, &exchange).await };
         let (mut response, held) = tokio::select! {
             sent = sent => sent?,
             () = exchange.until_quiet(limits.answer) => return Err(Refusal::Late(host)),
@@ -428,18 +431,25 @@ impl Proxy {
         Ok(response.map(|body| Either::Left(watched(body))))
     }
 
-    /// Sends a request to the first of `addrs` that accepts a connection.
+    /// Sends a request to the least busy of `addrs` that accepts a connection.
     async fn send(
         &self,
         protocol: Protocol,
         addrs: &[SocketAddr],
         mut unsent: Request<pool::Body>,
         host: &str,
+        exchange: &Exchange,
     ) -> Result<pool::Answer, Refusal> {
         let mut source = None;
-        for addr in addrs {
+        // Most hosts have one.
+        let ordered = (addrs.len() > 1).then(|| self.ingress.loads.order(addrs));
+        for addr in ordered.as_deref().unwrap_or(addrs) {
+            let place = ordered.is_some().then(|| self.ingress.loads.take(*addr));
             match self.pool.send(protocol, *addr, unsent).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    exchange.is_with(place);
+                    return Ok(answer);
+                }
                 Err(SendError::Connect { request, source: err }) => {
                     unsent = *request;
                     source = Some(err);

@@ -17,7 +17,7 @@ pub struct Routes(Arc<ArcSwap<HashMap<String, Arc<Route>>>>);
 /// Who answers for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
-    /// These addresses, over HTTP/1.1: the first that accepts a connection.
+    /// These addresses, over HTTP/1.1: the one with the fewest requests under way that accepts a connection.
     Addrs(Vec<SocketAddr>),
     /// The same over HTTP/2 without TLS, which they have to understand without being asked ("prior knowledge"): gRPC.
     H2c(Vec<SocketAddr>),

@@ -31,7 +31,7 @@ pub use self::{
     },
     names::{
         AbsPath, Digest, Domain, Group, Host, HostName, ImageName, Invalid, Label, LabelKey, Name,
-        Port, Repository, Signal, Sysctl, Transport, UlimitName, User, Variable,
+        Port, Repository, ResolverOption, Signal, Sysctl, Transport, UlimitName, User, Variable,
     },
     service::{
         Attachment, Condition, Healthcheck, ImageRef, Limits, Mount, PlacedFile, Restart, Runtime,
@@ -193,6 +193,14 @@ impl Pod {
     /// Its hosts, and where their requests go.
     pub fn ingress(&self) -> &BTreeMap<Host, Target> {
         &self.0.ingress
+    }
+
+    /// A service and its replicas.
+    pub fn replicas(&self, service: &Label) -> impl Iterator<Item = &Label> {
+        let of = move |(name, one): &(&Label, &Service)| {
+            *name == service || one.replica_of.as_ref() == Some(service)
+        };
+        self.0.services.iter().filter(of).map(|(name, _)| name)
     }
 
     /// The ports that the world reaches, at numbers that the provider chooses, by service.

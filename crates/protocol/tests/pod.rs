@@ -403,11 +403,15 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
             "privileged: true\nnetwork_mode: host\ncap_add: [NET_ADMIN]\npid: host\nipc: host\ndevices: [/dev/kvm]\nvolumes_from: [a]\ncontainer_name: x",
         ),
         web(
-            "security_opt: [seccomp:unconfined]\nuserns_mode: host\nsysctls: { kernel.shmmax: 1, net.ipv4.tcp_syncookies: , net.ipv4.tcp_fin_timeout: fast }\nulimits: { nice: 1, msgqueue: 1, nofile: -1, core: { soft: 2, hard: 1 }, stack: { soft: 1 }, x: 1, cpu: many }\nextra_hosts: [\"a:host-gateway\", \"b=x\", c, \"d e=1.2.3.4\"]\ndns: 1.1.1.1\nlinks: [\"a:b\"]\nlogging: {}",
+            "security_opt: [seccomp:unconfined]\nuserns_mode: host\nsysctls: { kernel.shmmax: 1, net.ipv4.tcp_syncookies: , net.ipv4.tcp_fin_timeout: fast }\nulimits: { nice: 1, msgqueue: 1, nofile: -1, core: { soft: 2, hard: 1 }, stack: { soft: 1 }, x: 1, cpu: many }\nextra_hosts: [\"a:host-gateway\", \"b=x\", c, \"d e=1.2.3.4\"]\ndns: [1.1.1.1, 10.0.0.53, x]\ndns_opt: [\"ndots:2\", rotate, \"a b\"]\ndns_search: [\"a_b\"]\nlinks: [\"a:b\"]\nlogging: {}",
         ),
         web(
             "scale: 2\ntty: 1\nstdin_open: maybe\nconfigs: [a]\nshm_size: 1k\ngroup_add: [\"a b\", \"1:2\"]\ndomainname: A_b\nplatform: linux/arm64\npull_policy: sometimes\nattach: 1\nipc: shareable\ncgroup: host\ngpus: all\nx-roadstead: {}\nx-team: fine",
         ),
+        web("scale: 0"),
+        web("scale: 2\ncontainer_name: a\ndeploy: { replicas: 3 }"),
+        web("deploy: { replicas: 33 }"),
+        "services:\n  web: { image: x, scale: 2 }\n  web-2: { image: x }".to_owned(),
         web("runtime: kata\nstorage_opt: { size: 1M, mode: fast }"),
         web("runtime: [runsc]\nstorage_opt: 1G"),
         format!("{}x-roadstead: {{ egress: {{ rate: 1k, total: 1K }} }}\n", web("ports: [8080]")),
@@ -460,6 +464,46 @@ fn ports_are_public_unless_a_host_leads_to_them_or_they_are_bound_to_loopback() 
         &[],
     );
     check("ports: []", &["8080/tcp"], &[]);
+}
+
+#[test]
+fn replicas_are_services_of_their_own_that_answer_to_one_name() {
+    let with = |more: &str| {
+        format!(
+            "services:\n  web: {{ image: app, ports: [8080], expose: [9], {more} }}\n  \
+             worker: {{ image: app, scale: 2, depends_on: {{ web: {{ condition: service_healthy, required: false }} }} }}\n\
+             x-roadstead: {{ ingress: {{ a.example.org: \"web:8080\" }}, encrypt: {{ services: [web] }} }}\n"
+        )
+    };
+    let parsed = parse(&with("deploy: { replicas: 3 }, networks: { default: { aliases: [www] } }"));
+    let encrypted = parsed.images().iter().filter(|(_, image)| image.encrypted);
+    let encrypted: Vec<_> = encrypted.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(encrypted, ["web", "web-2", "web-3"]);
+    let pod = parsed.resolve(find).unwrap();
+    assert_eq!(Pod::decode(&pod.canonical()).unwrap(), pod);
+    let label = |name: &str| name.parse::<Label>().unwrap();
+    let names: Vec<_> = pod.services().keys().map(Label::as_str).collect();
+    assert_eq!(names, ["web", "web-2", "web-3", "worker", "worker-2"]);
+    let replicas: Vec<_> = pod.replicas(&label("web")).map(Label::as_str).collect();
+    assert_eq!(replicas, ["web", "web-2", "web-3"]);
+    let (first, second) = (&pod.services()[&label("web")], &pod.services()[&label("web-2")]);
+    assert_eq!(first.replica_of, None);
+    assert_eq!(second.replica_of, Some(label("web")));
+    let aliases = |service: &protocol::pod::Service| {
+        let attachments = service.attachments().into_values();
+        let aliases = attachments.flat_map(|attachment| attachment.aliases);
+        aliases.map(|alias| alias.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(aliases(first), ["www"]);
+    assert_eq!(aliases(second), ["web", "www"]);
+    for worker in ["worker", "worker-2"] {
+        let worker = &pod.services()[&label(worker)];
+        let waits: Vec<_> = worker.depends_on.keys().map(Label::as_str).collect();
+        assert_eq!(waits, ["web", "web-2", "web-3"]);
+        assert_eq!(worker.optional.len(), 3);
+    }
+    assert_eq!(pod.resources().cpu.0, 5 * 500);
+    assert_eq!(parse(&with("scale: 1")).resources().cpu.0, 3 * 500);
 }
 
 #[test]

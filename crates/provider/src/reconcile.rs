@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -861,8 +862,9 @@ impl Shared {
             // Said before its pod is frozen: a request to a frozen one would hang.
             let dry = lease.is_dry(snapshot.head.timestamp);
             for (host, target) in pod.ingress() {
-                let container = containers.get(target.service.as_str());
-                let backend = backend(container, target, dry);
+                let replicas = pod.replicas(&target.service);
+                let replicas = replicas.map(|name| containers.get(name.as_str()));
+                let backend = backend(replicas, target, dry);
                 routes.entry(host.to_string()).or_insert(backend);
                 claims.push(Claim {
                     host: host.clone(),
@@ -907,19 +909,23 @@ impl Envelopes for Shared {
     }
 }
 
-fn backend(container: Option<&Container>, target: &Target, dry: bool) -> Backend {
+/// Where the requests for a target go, given its service's container and those of its replicas.
+fn backend<'a>(
+    replicas: impl Iterator<Item = Option<&'a Container>>,
+    target: &Target,
+    dry: bool,
+) -> Backend {
     use bollard::models::ContainerSummaryStateEnum as S;
-    match container {
-        _ if dry => Backend::Unavailable(PAUSED.into()),
-        Some(Container { state: S::RUNNING, ip: Some(ip), .. }) => {
-            let addrs = vec![(*ip, target.port.get()).into()];
-            match target.protocol {
-                Http::Http1 => Backend::Addrs(addrs),
-                Http::H2c => Backend::H2c(addrs),
-            }
-        }
-        Some(Container { state: S::PAUSED, .. }) => Backend::Unavailable(PAUSED.into()),
-        _ => Backend::Unavailable("starting".into()),
+    let replicas: Vec<_> = replicas.flatten().collect();
+    let running = replicas.iter().filter(|container| container.state == S::RUNNING);
+    let addrs: Vec<SocketAddr> =
+        running.filter_map(|container| Some((container.ip?, target.port.get()).into())).collect();
+    let paused = replicas.iter().any(|container| container.state == S::PAUSED);
+    match target.protocol {
+        _ if dry || (addrs.is_empty() && paused) => Backend::Unavailable(PAUSED.into()),
+        _ if addrs.is_empty() => Backend::Unavailable("starting".into()),
+        Http::Http1 => Backend::Addrs(addrs),
+        Http::H2c => Backend::H2c(addrs),
     }
 }
 
@@ -1054,8 +1060,14 @@ mod tests {
             (Some(&frozen), "h2c", false, paused),
             (None, "h2c", false, Backend::Unavailable("starting".into())),
         ] {
-            assert_eq!(backend(container, &target(protocol), dry), wanted, "{protocol} {dry}");
+            let backend = backend([container].into_iter(), &target(protocol), dry);
+            assert_eq!(backend, wanted, "{protocol} {dry}");
         }
+        let other = std::net::Ipv4Addr::new(10, 213, 0, 3);
+        let second = Container { ip: Some(other), ..runs.clone() };
+        let replicas = [Some(&runs), None, Some(&second), Some(&frozen)].into_iter();
+        let both = Backend::Addrs(vec![(ip, 90).into(), (other, 90).into()]);
+        assert_eq!(backend(replicas, &target("http1"), false), both);
     }
 
     #[test]

@@ -41,7 +41,8 @@ async fn measure(stack: &mut Stack, count: usize) -> anyhow::Result<()> {
     let image = stack.image("load").await?;
     let mut pods = Vec::new();
     for number in 0..count {
-        let mut pod = stack.probe(&format!("p{number}"), &image.name, "")?;
+        let small = "    storage_opt: { size: 16M }";
+        let mut pod = stack.probe(&format!("p{number}"), &image.name, small)?;
         // The engine would run a program in each of them every second; whether the port is open shows as much.
         pod.change("    healthcheck: { test: [\"CMD\", \"/probe\", \"health\", \"8080\"], interval: 1s, timeout: 3s }\n", "")?;
         pods.push(pod);

@@ -1,6 +1,6 @@
 //! A pod's ordinary life, and what can be seen of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
 use protocol::lease::{CloseReason, State};
@@ -44,6 +44,47 @@ async fn a_guestbook_is_signed_updated_and_taken_down() -> anyhow::Result<()> {
         let account = stack.account(stack.publisher.account()).await?;
         // Less than a base unit is nobody's to take out.
         ensure!(account.free < protocol::amount::SCALE, "{} stay in the account", account.free);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn replicas_answer_to_one_name_and_share_a_host() -> anyhow::Result<()> {
+    story(Setup::default(), async |stack| {
+        let image = stack.image("replicas").await?;
+        let more = "    scale: 3\n    dns: 9.9.9.9\n    dns_search: example.org\n    dns_opt: [\"ndots:2\"]";
+        let mut pod = stack.probe("replicas", &image.name, more)?;
+        let lease = stack.publisher.deploy(&pod).await?.lease;
+        let site = stack.provider.site(&pod.host)?;
+        let mut seen = BTreeSet::new();
+        until("all replicas answer", async || {
+            seen.insert(site.get("/self").await?.trim().to_owned());
+            Ok((seen.len() == 3).then_some(()))
+        })
+        .await?;
+        let wanted = ["web", "web-2", "web-3"].map(str::to_owned);
+        ensure!(seen == BTreeSet::from(wanted), "{seen:?} answer");
+        let told = site.get("/resolve/web").await?;
+        ensure!(told.contains('3'), "the name leads to {told}");
+        let resolver = site.get("/resolver").await?;
+        ensure!(resolver.contains("search example.org"), "{resolver}");
+        ensure!(resolver.contains("ndots:2"), "{resolver}");
+
+        // One that is gone is passed over, and comes back.
+        let ended = site.ask("/end/1").await;
+        ensure!(ended.is_err() || ended.is_ok_and(|(status, _)| status != 200), "it goes on");
+        for _ in 0..6 {
+            site.get("/self").await?;
+        }
+
+        pod.change("scale: 3", "scale: 2")?;
+        stack.publisher.update(lease, &pod).await?;
+        let mut seen = BTreeSet::new();
+        for _ in 0..8 {
+            seen.insert(site.get("/self").await?.trim().to_owned());
+        }
+        ensure!(seen.len() == 2 && !seen.contains("web-3"), "{seen:?} answer");
         Ok(())
     })
     .await

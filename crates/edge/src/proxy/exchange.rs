@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::pool::Held;
+use super::{loads::Place, pool::Held};
 use crate::{
     activity::{self, Activity, Meter, moment},
     counters::{Counters, InFlight},
@@ -68,6 +68,8 @@ pub(super) struct Exchange {
     flight: InFlight,
     moved: Activity,
     connection: Arc<Connection>,
+    /// Its place with one of several backends.
+    place: OnceLock<Place>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -81,7 +83,15 @@ impl Exchange {
     ) -> Self {
         connection.exchanges.fetch_add(1, Ordering::AcqRel);
         connection.moved.touch();
-        Self { flight, moved: Activity::new(), connection, _permit: permit }
+        Self { flight, moved: Activity::new(), connection, place: OnceLock::new(), _permit: permit }
+    }
+
+    /// Its backend is busy with it for as long as it lasts.
+    pub(super) fn is_with(&self, place: Option<Place>) {
+        if let Some(place) = place {
+            // A request has one backend.
+            let _taken = self.place.set(place);
+        }
     }
 
     pub(super) fn counters(&self) -> &Counters {

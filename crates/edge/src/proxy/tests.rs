@@ -313,6 +313,42 @@ async fn closed() -> SocketAddr {
 }
 
 #[tokio::test]
+async fn the_least_busy_of_several_gets_the_next() {
+    let mut stage = Stage::new(Limits::default()).await;
+    let named = |name: &'static str| {
+        move |_, mut peer: Peer| async move {
+            loop {
+                // The first never finishes what it is asked at /slow.
+                let heard = peer.hear("\r\n\r\n").await;
+                if heard.starts_with("GET /slow") {
+                    peer.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nslow").await;
+                    return std::future::pending().await;
+                }
+                peer.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{name}")).await;
+            }
+        }
+    };
+    let (a, b) = (stage.backend(named("a")).await, stage.backend(named("b")).await);
+    stage.route(Backend::Addrs(vec![a, b]));
+    let quick = get("");
+    let mut idle: Vec<char> = Vec::new();
+    for _ in 0..4 {
+        idle.extend(stage.ask(&quick).await.chars().last());
+    }
+    assert_eq!(idle, ['a', 'b', 'a', 'b'], "equals take turns");
+
+    let mut busy = stage.visit().await;
+    busy.say(&quick.replace("GET /", "GET /slow")).await;
+    busy.hear("slow").await;
+    let mut others = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        others.extend(stage.ask(&quick).await.chars().last());
+    }
+    assert_eq!(others.len(), 1, "one of them is busy: {others:?}");
+    drop(busy);
+}
+
+#[tokio::test]
 async fn addresses_are_tried_in_turn() {
     let mut stage = Stage::new(Limits::default()).await;
     let open = stage

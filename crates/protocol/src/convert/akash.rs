@@ -37,6 +37,7 @@ pub(super) fn convert(sdl: &Value, log: &Log, draft: &mut Draft) {
         }
     }
     let mut used: BTreeMap<String, String> = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for (service, at) in root.get("deployment").map(|at| at.entries()).unwrap_or_default() {
         for (_, at) in at.entries() {
             let Some(fields) = at.fields() else { continue };
@@ -45,9 +46,8 @@ pub(super) fn convert(sdl: &Value, log: &Log, draft: &mut Draft) {
             {
                 used.insert(service.to_owned(), profile);
             }
-            if let Some(at) = fields.get("count").filter(|at| at.scalar().as_deref() != Some("1")) {
-                at.fail("a pod runs once; deploy it several times");
-            }
+            let count = fields.get("count").and_then(|at| Some((at.whole::<usize>()?, at)));
+            counts.extend(count.filter(|(count, _)| *count != 1).map(|count| (service, count)));
             fields.finish_foreign(&[], NO_COUNTERPART);
         }
     }
@@ -56,7 +56,15 @@ pub(super) fn convert(sdl: &Value, log: &Log, draft: &mut Draft) {
         if compute.is_none() {
             at.note("no compute profile is deployed for it, so the usual limits hold");
         }
-        if let Some(service) = service(key, &at, compute.unwrap_or(&Compute::default()), draft) {
+        if let Some(mut service) = service(key, &at, compute.unwrap_or(&Compute::default()), draft)
+        {
+            match counts.get(key) {
+                Some((_, at)) if !service.volumes.is_empty() => at.fail(
+                    "each of them had storage of its own, and replicas share their volumes; write as many services",
+                ),
+                Some((count, _)) => service.set("scale", *count),
+                None => (),
+            }
             draft.services.insert(label(key), service);
         }
     }

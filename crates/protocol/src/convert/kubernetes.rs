@@ -166,9 +166,8 @@ impl Cluster<'_> {
     /// Whatever keeps pods running by a template.
     fn controller(&mut self, kind: &str, name: &str, at: &At<'_>, draft: &mut Draft) {
         let Some(spec) = at.fields() else { return };
-        if let Some(at) = spec.get("replicas").filter(|at| at.scalar().as_deref() != Some("1")) {
-            at.fail("a pod runs once; deploy it several times");
-        }
+        let replicas = spec.get("replicas").and_then(|at| Some((at.whole::<usize>()?, at)));
+        let own = spec.get("volumeClaimTemplates").is_some();
         spec.skip(&[
             "selector",
             "revisionHistoryLimit",
@@ -193,6 +192,13 @@ impl Cluster<'_> {
             let restart = if kind == "Job" { "on-failure" } else { "unless-stopped" };
             if let Some(at) = template.get("spec") {
                 self.workload(name, labels, &at, restart, draft);
+                match replicas.filter(|(replicas, _)| *replicas != 1) {
+                    Some((_, at)) if own => at.fail(
+                        "each of them had volumes of its own, and replicas share theirs; write as many services",
+                    ),
+                    Some((replicas, _)) => self.scale(replicas, draft),
+                    None => (),
+                }
             }
             template.finish_foreign(&[], NO_COUNTERPART);
         }
@@ -208,6 +214,15 @@ impl Cluster<'_> {
             ],
             NO_COUNTERPART,
         );
+    }
+
+    /// Has so many containers of each service of the workload that was read last.
+    fn scale(&self, replicas: usize, draft: &mut Draft) {
+        for (name, _) in self.workloads.iter().rev().take(1).flat_map(|last| &last.services) {
+            if let Some(service) = draft.services.get_mut(name) {
+                service.set("scale", replicas);
+            }
+        }
     }
 
     /// Gives the services that a Service selects its names.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::Ipv4Addr,
     ops::RangeInclusive,
 };
 
@@ -154,6 +155,12 @@ impl Parts {
                 ));
             }
         }
+        if let Some(first) = &service.replica_of {
+            let of = self.services.get(first);
+            if first == name || of.is_none_or(|of| of.replica_of.is_some()) {
+                faults.add(&at("replica_of"), format!("{first} is no service that has replicas"));
+            }
+        }
         for other in &service.optional {
             if !service.depends_on.contains_key(other) {
                 faults.add(&at("depends_on"), format!("{other} is optional and not waited for"));
@@ -202,6 +209,16 @@ impl Parts {
             if addresses.is_empty() {
                 faults.add(&path, "it has no address; write one");
             }
+        }
+        let (servers, domains, options) = limits::RESOLVER;
+        faults.at_most(&at("dns"), service.dns.len(), servers);
+        faults.at_most(&at("dns_search"), service.dns_search.len(), domains);
+        faults.at_most(&at("dns_opt"), service.dns_opt.len(), options);
+        for ip in service.dns.iter().filter(|ip| !is_public(**ip)) {
+            let what = format!(
+                "{ip} is not a public address, and a pod reaches no other; write one that is, or remove it"
+            );
+            faults.add(&at("dns"), what);
         }
         faults.at_most(&at("group_add"), service.group_add.len(), limits::GROUPS);
         for (name, value) in &service.sysctls {
@@ -304,6 +321,16 @@ impl Parts {
             file_faults(service, &path, target, config, faults);
         }
     }
+}
+
+/// Whether an address may be that of somebody in the world. The provider's firewall has the last word.
+fn is_public(ip: Ipv4Addr) -> bool {
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || ip.octets()[0] == 0)
 }
 
 /// What holds for secrets and configs alike.

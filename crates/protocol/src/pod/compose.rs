@@ -22,8 +22,8 @@ use self::{
     refused::{CONFIG_REFUSED, SECRET_REFUSED, TOP_REFUSED, VOLUME_REFUSED},
 };
 use super::{
-    AbsPath, Digest, Errors, Fault, ImageName, ImageRef, Invalid, Label, Name, Network, Parts, Pod,
-    Port, Repository, Transport, Volume,
+    AbsPath, Digest, Errors, Fault, HostName, ImageName, ImageRef, Invalid, Label, Name, Network,
+    Parts, Pod, Port, Repository, Transport, Volume,
     check::unknown,
     limits,
     names::show,
@@ -343,13 +343,17 @@ impl Reader<'_> {
             encrypt: None,
             notes: Vec::new(),
         };
+        let mut replicated = BTreeMap::new();
         for (name, at) in services {
             if declared.disabled.contains_key(name) {
                 continue;
             }
             let Some(name) = at.check(name.parse::<Label>()) else { continue };
-            if let Some((service, image)) = self.service(&name, &at, &declared) {
+            if let Some((service, image, replicas)) = self.service(&name, &at, &declared) {
                 parsed.images.extend(image.map(|image| (name.clone(), image)));
+                if replicas > 1 {
+                    replicated.insert(name.clone(), replicas);
+                }
                 parsed.draft.services.insert(name, service);
             }
         }
@@ -358,8 +362,49 @@ impl Reader<'_> {
         }
         self.mark(&mut parsed, &declared.disabled);
         fields.finish(TOP_REFUSED);
-        self.join(&mut parsed, declared);
+        self.join(&mut parsed, declared, &replicated);
         Some(parsed)
+    }
+
+    /// Puts replicas beside their service: services of their own, which answer to its name as well, and whoever waits for it
+    /// waits for them.
+    fn replicate(&self, parsed: &mut Parsed, replicated: &BTreeMap<Label, usize>) {
+        let services = &mut parsed.draft.services;
+        for (name, replicas) in replicated {
+            let Some(mut service) = services.get(name).cloned() else { continue };
+            let alias: Option<HostName> = name.as_str().parse().ok();
+            service.replica_of = Some(name.clone());
+            let mut attachments = service.attachments();
+            for attachment in attachments.values_mut() {
+                attachment.aliases.extend(alias.clone());
+            }
+            service.networks = Some(attachments);
+            for number in 2..=*replicas {
+                let path = format!("services.{name}");
+                let Ok(replica) = format!("{name}-{number}").parse::<Label>() else {
+                    self.log
+                        .fail(&path, "its name is too long for one that has replicas; shorten it");
+                    break;
+                };
+                if services.contains_key(&replica) {
+                    let what = format!(
+                        "its replica {number} is called {replica}, as another service is; rename that"
+                    );
+                    self.log.fail(&path, what);
+                    break;
+                }
+                let image = parsed.images.get(name).cloned();
+                parsed.images.extend(image.map(|image| (replica.clone(), image)));
+                for waiting in services.values_mut() {
+                    let condition = waiting.depends_on.get(name).copied();
+                    waiting.depends_on.extend(condition.map(|of| (replica.clone(), of)));
+                    if waiting.optional.contains(name) {
+                        waiting.optional.insert(replica.clone());
+                    }
+                }
+                services.insert(replica, service.clone());
+            }
+        }
     }
 
     /// Marks the images that are encrypted.
@@ -377,7 +422,7 @@ impl Reader<'_> {
     }
 
     /// Puts what is declared to its uses, and checks the whole.
-    fn join(&self, parsed: &mut Parsed, declared: Declared) {
+    fn join(&self, parsed: &mut Parsed, declared: Declared, replicated: &BTreeMap<Label, usize>) {
         self.without_disabled(&mut parsed.draft, &declared.disabled);
         // What a host leads to is reached by that alone.
         for target in parsed.draft.ingress.values() {
@@ -386,6 +431,7 @@ impl Reader<'_> {
                 service.public.remove(&port);
             }
         }
+        self.replicate(parsed, replicated);
         let services = || parsed.draft.services.values();
         for (host, tls) in &parsed.draft.tls {
             let known = |name: &&Name| declared.secrets.contains_key(*name);
@@ -454,7 +500,13 @@ impl Reader<'_> {
             .collect();
         let faults = draft.faults(&broken);
         let mut known = self.log.faults.borrow_mut();
-        let fresh = |fault: &Fault| !known.iter().any(|other| other.path == fault.path);
+        // What is wrong with a service is wrong with its replicas, and told once.
+        let replicas = draft.services.iter().filter(|(_, service)| service.replica_of.is_some());
+        let replicas: Vec<_> = replicas.map(|(name, _)| format!("services.{name}.")).collect();
+        let fresh = |fault: &Fault| {
+            !known.iter().any(|other| other.path == fault.path)
+                && !replicas.iter().any(|replica| fault.path.starts_with(replica))
+        };
         let fresh: Vec<_> = faults.into_iter().filter(fresh).collect();
         known.extend(fresh);
     }

@@ -46,6 +46,8 @@ pub const PORTS: usize = 64;
 pub const PUBLIC_PORTS: usize = 16;
 /// Further hosts of a service, and addresses of each.
 pub const EXTRA_HOSTS: usize = 64;
+/// Name servers of a service, of which `resolv.conf(5)` takes three; domains to look in, and options.
+pub const RESOLVER: (usize, usize, usize) = (3, 6, 16);
 /// Further groups of a service.
 pub const GROUPS: usize = 32;
 /// A setting of the kernel, in bytes.

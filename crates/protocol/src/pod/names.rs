@@ -100,6 +100,10 @@ word! {
     Domain, domain
 }
 word! {
+    /// An option of `resolv.conf(5)`: `ndots:2`, `rotate`.
+    ResolverOption, resolver_option
+}
+word! {
     /// A group, by its number or its name in the image.
     Group, group
 }
@@ -266,6 +270,19 @@ fn domain(text: &str) -> Result<(), String> {
     match text.len() <= 253 && text.split('.').all(is_label) {
         true => Ok(()),
         false => Err(format!("{} is not a domain such as example.org", show(text))),
+    }
+}
+
+fn resolver_option(text: &str) -> Result<(), String> {
+    let (option, number) = text.split_once(':').unwrap_or((text, "0"));
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let digits = (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    match (1..=32).contains(&option.len()) && option.bytes().all(plain) && digits {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is not an option of name resolution such as ndots:2 or rotate",
+            show(text)
+        )),
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AbsPath, Digest, Domain, Group, HostName, Label, LabelKey, Name, Port, Repository, Signal,
-    Sysctl, UlimitName, User, Variable, is_default, limits,
+    AbsPath, Digest, Domain, Group, HostName, Label, LabelKey, Name, Port, Repository,
+    ResolverOption, Signal, Sysctl, UlimitName, User, Variable, is_default, limits,
 };
 use crate::resources::{Bytes, Cpu};
 
@@ -28,6 +28,15 @@ pub struct Service {
     /// What has to be so before it starts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub depends_on: BTreeMap<Label, Condition>,
+    /// The name servers that it asks instead of the provider's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+    /// How it asks them: options of `resolv.conf(5)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<ResolverOption>,
+    /// Domains in which it looks a short name up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<Domain>,
     /// The domain that its host name is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domainname: Option<Domain>,
@@ -74,6 +83,9 @@ pub struct Service {
     /// Whether its root file system cannot be written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub read_only: bool,
+    /// The service that it is a further replica of: who is led to that may as well be led to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_of: Option<Label>,
     /// What happens when it ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: Restart,

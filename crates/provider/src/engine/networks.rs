@@ -29,8 +29,21 @@ pub(super) fn bridge_of(network: &EngineNetwork) -> Option<String> {
     network.options.as_ref()?.get(BRIDGE).cloned()
 }
 
-/// What resolves names in a container that is on a network: Docker's own, on the container's loopback.
-const RESOLVER: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
+/// Who resolves names in a container that is on a network, and how: Docker, on the container's loopback, and as it would
+/// write it itself.
+fn resolver(service: &Service) -> String {
+    let mut text = "nameserver 127.0.0.11\n".to_owned();
+    let domains: Vec<_> = service.dns_search.iter().map(|domain| domain.as_str()).collect();
+    if !domains.is_empty() {
+        text.push_str(&format!("search {}\n", domains.join(" ")));
+    }
+    let mut options: Vec<_> = service.dns_opt.iter().map(|option| option.as_str()).collect();
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0");
+    }
+    text.push_str(&format!("options {}\n", options.join(" ")));
+    text
+}
 
 /// The files by which a service at `ips` knows itself and finds others, and what is in them. Docker's own are on the
 /// machine's disk, where who may write its root could let them grow without end. These are mounted read-only.
@@ -44,11 +57,11 @@ pub(super) fn names(name: &Label, service: &Service, ips: &[&str]) -> [(&'static
         hosts.extend(addresses.iter().map(|address| format!("{address}\t{other}")));
     }
     hosts.extend(ips.iter().map(|ip| format!("{ip}\t{own}")));
-    let resolver = if ips.is_empty() { "" } else { RESOLVER };
+    let resolver = if ips.is_empty() { String::new() } else { resolver(service) };
     [
         ("/etc/hosts", format!("{}\n", hosts.join("\n"))),
         ("/etc/hostname", format!("{host}\n")),
-        ("/etc/resolv.conf", resolver.to_owned()),
+        ("/etc/resolv.conf", resolver),
     ]
 }
 
@@ -179,6 +192,8 @@ mod tests {
             "image": { "pushed": { "id": format!("sha256:{}", "a".repeat(64)) } },
             "limits": { "cpu": 250, "memory": 64 << 20, "pids": 32 },
             "domainname": "example.org",
+            "dns_search": ["example.org", "example.net"],
+            "dns_opt": ["rotate"],
             "extra_hosts": { "mirror": ["203.0.113.7", "2001:db8::1"] },
         }))
         .unwrap();
@@ -189,7 +204,10 @@ mod tests {
                       203.0.113.7\tmirror\n2001:db8::1\tmirror\n\
                       10.213.0.2\tweb.example.org web\n10.213.0.66\tweb.example.org web\n";
         assert_eq!(hosts, wanted);
-        assert_eq!((hostname.as_str(), resolver.as_str()), ("web\n", RESOLVER));
+        assert_eq!(hostname, "web\n");
+        let wanted =
+            "nameserver 127.0.0.11\nsearch example.org example.net\noptions rotate ndots:0\n";
+        assert_eq!(resolver, wanted);
         let [_, _, (_, resolver)] = names(&name, &service, &[]);
         assert_eq!(resolver, "", "who is on no network asks nobody");
     }

@@ -59,6 +59,7 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
     labels.extend(place.labels);
     let network = place.network.as_ref().map_or("none", |(name, _)| name);
     let memory = signed(service.limits.memory.0);
+    let dns = if service.dns.is_empty() { place.dns } else { &service.dns };
     let host = HostConfig {
         memory: Some(memory),
         // The same as the memory: no swap.
@@ -83,7 +84,7 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         tmpfs: Some(tmpfs(service)),
         restart_policy: Some(restart(service.restart)),
         network_mode: Some(network.to_owned()),
-        dns: Some(place.dns.iter().map(ToString::to_string).collect()),
+        dns: Some(dns.iter().map(ToString::to_string).collect()),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".into()),
             config: Some(HashMap::from([

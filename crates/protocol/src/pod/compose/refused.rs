@@ -1,7 +1,9 @@
 //! What is known and refused: each with its reason, and with the nearest thing that works.
 
 pub(super) const AUTOSCALING: &str =
-    "autoscaling comes with the keeper and is not honoured yet; remove this";
+    "autoscaling comes with the keeper and is not honoured yet; write deploy.replicas";
+pub(super) const GLOBAL: &str =
+    "a pod runs on one machine, so there is no service on each; write replicated, and replicas";
 
 pub(super) const TOP_REFUSED: &[(&str, &str)] =
     &[("models", "models are not provided; run one as a service")];
@@ -26,9 +28,6 @@ pub(super) const SERVICE_REFUSED: &[(&str, &str)] = &[
     ("develop", "a pod does not follow your sources; keep this in compose.override.yaml"),
     ("device_cgroup_rules", "the host's devices are not yours; remove this"),
     ("devices", "the host's devices are not yours; remove this"),
-    ("dns", "names are resolved by the provider; remove this"),
-    ("dns_opt", "names are resolved by the provider; remove this"),
-    ("dns_search", "names are resolved by the provider; remove this"),
     (
         "external_links",
         "containers outside the pod cannot be reached by name; use their public address",

@@ -1,6 +1,6 @@
 //! What a service may use, and where it says so.
 
-use super::{Reader, refused::AUTOSCALING};
+use super::Reader;
 use crate::{
     pod::{
         Label, Limits,
@@ -25,8 +25,6 @@ impl Reader<'_> {
         let mut reserved_memory =
             fields.get("mem_reservation").and_then(|at| Some((at.parse::<Bytes>()?, at)));
         if let Some(deploy) = deploy {
-            deploy.only("replicas", &["1"], AUTOSCALING);
-            deploy.only("mode", &["replicated"], AUTOSCALING);
             let resources = deploy.get("resources").and_then(|at| at.fields());
             if let Some(resources) = resources {
                 if let Some(limits) = resources.get("limits").and_then(|at| at.fields()) {

@@ -2,18 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
 };
 
 use super::{
     Declared, Image, Reader,
     mounts::Placed,
     pairs, path, placeholder,
-    refused::{AUTOSCALING, CGROUP, DEPLOY_REFUSED, IPC, PLATFORM, SERVICE_REFUSED},
+    refused::{CGROUP, DEPLOY_REFUSED, GLOBAL, IPC, PLATFORM, SERVICE_REFUSED},
 };
 use crate::pod::{
     Group, HostName, Label, LabelKey, Runtime, Service, Sysctl, Ulimit, UlimitName, Variable,
-    check::bytes_in_range,
+    check::{bytes_in_range, in_range},
     limits,
     names::show,
     text,
@@ -27,7 +29,7 @@ impl Reader<'_> {
         name: &Label,
         at: &At<'_>,
         declared: &Declared,
-    ) -> Option<(Service, Option<Image>)> {
+    ) -> Option<(Service, Option<Image>, usize)> {
         let fields = at.fields()?;
         let image = self.image(&fields);
         let mounts = self.mounts(&fields);
@@ -43,6 +45,9 @@ impl Reader<'_> {
                 .map(|at| self.placed(&at, Placed::Config, &declared.configs))
                 .unwrap_or_default(),
             depends_on: depends_on.all,
+            dns: self.name_servers(&fields),
+            dns_opt: each(&fields, "dns_opt"),
+            dns_search: each(&fields, "dns_search"),
             domainname: fields.get("domainname").and_then(|at| at.parse()),
             entrypoint: fields.get("entrypoint").and_then(|at| self.words(&at)),
             environment: self.environment(&fields),
@@ -59,6 +64,7 @@ impl Reader<'_> {
             ports: ports.all,
             public: ports.public,
             read_only: truth("read_only"),
+            replica_of: None,
             restart: self.restart(name, &fields, deploy.as_ref()),
             runtime: self.runtime(&fields),
             secrets: secrets
@@ -77,6 +83,7 @@ impl Reader<'_> {
             volumes: mounts.volumes,
             working_dir: fields.get("working_dir").and_then(|at| path(&at)),
         };
+        let replicas = self.replicas(&fields, deploy.as_ref());
         // Read before, where it was decided that the service runs.
         drop(fields.get("profiles"));
         self.already_so(&fields);
@@ -84,13 +91,38 @@ impl Reader<'_> {
             deploy.finish(DEPLOY_REFUSED);
         }
         fields.finish(SERVICE_REFUSED);
-        Some((service, image))
+        Some((service, image, replicas))
+    }
+
+    /// How many containers of it run.
+    fn replicas(&self, fields: &Fields<'_>, deploy: Option<&Fields<'_>>) -> usize {
+        let deploy = deploy.inspect(|deploy| deploy.only("mode", &["replicated"], GLOBAL));
+        let replicas = deploy.and_then(|deploy| deploy.get("replicas"));
+        let scale = fields.get("scale");
+        if let (Some(scale), Some(replicas)) = (&scale, &replicas)
+            && scale.scalar() != replicas.scalar()
+        {
+            scale.fail("deploy.replicas says another number; remove one");
+        }
+        let Some(at) = replicas.or(scale) else { return 1 };
+        let replicas = at.whole().unwrap_or(1);
+        let range = 1..=limits::SERVICES;
+        if replicas == 0 {
+            at.fail("with no container there is no service; give it a profile, or remove it");
+        } else if at.check(in_range(&replicas, &range)).is_none() {
+            return 1;
+        }
+        if replicas > 1
+            && let Some(at) = fields.get("container_name")
+        {
+            at.fail("several containers cannot have one name; remove this");
+        }
+        replicas.max(1)
     }
 
     /// What a pod has anyway may be written, and nothing else there.
     fn already_so(&self, fields: &Fields<'_>) {
         fields.only("privileged", &["false"], "a privileged container owns its host; remove this");
-        fields.only("scale", &["1"], AUTOSCALING);
         if let Some(at) = fields.get("cap_drop") {
             // All are dropped anyway.
             drop(at.items());
@@ -302,6 +334,16 @@ impl Reader<'_> {
         all
     }
 
+    fn name_servers(&self, fields: &Fields<'_>) -> Vec<Ipv4Addr> {
+        let all = fields.get("dns").map(|at| at.one_or_many()).unwrap_or_default();
+        let server = |at: At<'_>| {
+            let text = at.scalar()?;
+            let what = || format!("{} is not an IPv4 address such as 9.9.9.9", show(&text));
+            at.check(text.trim().parse().map_err(|_err| what()))
+        };
+        all.into_iter().filter_map(server).collect()
+    }
+
     fn group_add(&self, fields: &Fields<'_>) -> BTreeSet<Group> {
         let groups = fields.get("group_add").map(|at| at.items()).unwrap_or_default();
         groups.iter().filter_map(At::parse).collect()
@@ -337,4 +379,14 @@ impl Reader<'_> {
         }
         all
     }
+}
+
+/// The items of a field that is one word or a list of them.
+fn each<T>(fields: &Fields<'_>, name: &'static str) -> Vec<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let all = fields.get(name).map(|at| at.one_or_many()).unwrap_or_default();
+    all.iter().filter_map(At::parse).collect()
 }
