@@ -24,23 +24,31 @@ async function result(method, params) {
 const cast = (...args) => execFileSync("node_modules/.bin/cast", args, { encoding: "utf8" }).trim();
 const owner = cast("wallet", "address", key);
 
-/// A wallet that signs what it is asked to with its key, as a browser's does: it may refuse, and be on another chain.
-const wallet = { chain: await result("eth_chainId"), refuses: false, shows: owner, sent: 0 };
+const home = await result("eth_chainId");
+
+/// A wallet that signs what it is asked to with its key, as a browser's does: it may refuse, be on another chain, and go to
+/// another one as soon as it was asked which it is on (`leaves`).
+const wallet = { chain: home, leaves: false, refuses: false, shows: owner, sent: 0 };
 
 async function request({ method, params }) {
     switch (method) {
         case "eth_requestAccounts":
         case "eth_accounts":
             return { result: [wallet.shows] };
-        case "eth_chainId":
-            return { result: wallet.chain };
+        case "eth_chainId": {
+            const { chain } = wallet;
+            if (wallet.leaves) wallet.chain = "0x1";
+            return { result: chain };
+        }
         case "wallet_switchEthereumChain":
             wallet.chain = params[0].chainId;
             return { result: null };
         case "eth_sendTransaction": {
             if (wallet.refuses) return { error: { code: 4001, message: "User rejected the request." } };
-            const [{ from, to, data }] = params;
+            const [{ from, to, data, chainId }] = params;
             ensure(from.toLowerCase() === owner.toLowerCase(), `${from} is not the wallet's`);
+            ensure(chainId === home, `a transaction is for chain ${chainId}`);
+            if (chainId !== wallet.chain) return { error: { code: -32602, message: `the wallet is on chain ${wallet.chain}` } };
             wallet.sent += 1;
             const raw = cast("mktx", "--private-key", key, "--rpc-url", node, "--gas-limit", "3000000", to, data);
             return rpc("eth_sendRawTransaction", [raw]);
@@ -200,6 +208,26 @@ await inBrowser(async browser => {
     wallet.shows = owner;
     await page.evaluate(() => window.testwallet.tell("accountsChanged"));
     await page.getByRole("button", { name: "Send these 2 transactions" }).waitFor();
+
+    // One that changes chain when it is connected already, and says so to nobody: nothing is sent there.
+    const before = wallet.sent;
+    wallet.chain = "0x1";
+    await page.getByRole("button", { name: /^Send/ }).click();
+    await step(page, 1).getByText("on another chain").waitFor();
+    const back = page.getByRole("button", { name: "Switch to chain 31337" });
+    await back.waitFor();
+    ensure((await status(page).textContent()).includes("on another chain"), "it is not said what is wrong with the wallet");
+    ensure((await page.getByRole("button", { name: /^(Send|Go on)/ }).count()) === 0, "it would send on another chain");
+    await back.click();
+    await status(page).filter({ hasText: "Connected" }).waitFor();
+    // And one that changes it after it was looked at: the transaction says for which chain it is.
+    wallet.leaves = true;
+    await page.getByRole("button", { name: /^Send/ }).click();
+    await step(page, 1).getByText("the wallet is on chain 0x1").waitFor();
+    wallet.leaves = false;
+    await back.click();
+    await status(page).filter({ hasText: "Connected" }).waitFor();
+    ensure(wallet.sent === before, "something was sent to another chain");
 
     // An order, from the account's page to its lease's end.
     await page.goto(account);

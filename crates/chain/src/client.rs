@@ -1,5 +1,6 @@
 //! A deployment of the contracts on a chain, and what can be read of it.
 
+mod history;
 mod listed;
 mod orders;
 mod provider;
@@ -20,6 +21,7 @@ use protocol::{amount::Token, quote::Quote};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    history::History,
     listed::Vouches,
     orders::OrderStanding,
     provider::{ChallengeStep, Collection},
@@ -328,19 +330,8 @@ impl Chain {
         if let Some(account) = account {
             filter = filter.topic3(account);
         }
-        let opening = |log: Log| {
-            let event = log.log_decode::<Leases::Opened>()?.inner.data;
-            Ok(Opening {
-                lease: event.id,
-                account: event.account,
-                slot: event.slot,
-                start_by: event.startBy.to(),
-                quote: event.quote.into(),
-                block: log.block_number.unwrap_or_default(),
-                tx: log.transaction_hash.unwrap_or_default(),
-            })
-        };
-        self.logs(filter, from, to).await?.into_iter().map(opening).collect()
+        let logs = self.logs(filter, from, to).await?.into_iter();
+        logs.map(|log| Ok(opening(log.log_decode::<Leases::Opened>()?.inner.data, &log))).collect()
     }
 
     /// The `Amended` events of one provider from block `from` to `to`.
@@ -570,9 +561,19 @@ impl Chain {
         of: impl FnOnce(Filter) -> Filter,
     ) -> Result<Vec<(E, Log)>, ReadError> {
         let head = self.provider.get_block_number().await?;
+        self.events_between(contract, of, (self.deployment.block, head)).await
+    }
+
+    /// The same of a range of blocks, both ends among them.
+    async fn events_between<E: SolEvent>(
+        &self,
+        contract: Address,
+        of: impl FnOnce(Filter) -> Filter,
+        (from, to): (u64, u64),
+    ) -> Result<Vec<(E, Log)>, ReadError> {
         let filter = of(Filter::new().address(contract).event_signature(E::SIGNATURE_HASH));
         let event = |log: Log| Ok((log.log_decode::<E>()?.inner.data, log));
-        self.logs(filter, self.deployment.block, head).await?.into_iter().map(event).collect()
+        self.logs(filter, from, to).await?.into_iter().map(event).collect()
     }
 
     async fn logs(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, ReadError> {
@@ -585,6 +586,19 @@ impl Chain {
             start = end + 1;
         }
         Ok(logs)
+    }
+}
+
+/// What an event says of how a lease was opened.
+fn opening(event: Leases::Opened, log: &Log) -> Opening {
+    Opening {
+        lease: event.id,
+        account: event.account,
+        slot: event.slot,
+        start_by: event.startBy.to(),
+        quote: event.quote.into(),
+        block: log.block_number.unwrap_or_default(),
+        tx: log.transaction_hash.unwrap_or_default(),
     }
 }
 

@@ -9,8 +9,8 @@ mod revert;
 mod sender;
 
 pub use client::{
-    Amendment, Chain, ChallengeStep, Collection, ConnectError, Deployment, Opening, OrderStanding,
-    Placement, ReadError, Registered, Vouches, account_id, apps_quote,
+    Amendment, Chain, ChallengeStep, Collection, ConnectError, Deployment, History, Opening,
+    OrderStanding, Placement, ReadError, Registered, Vouches, account_id, apps_quote,
 };
 pub use heads::{Head, heads};
 pub use revert::{Revert, Told};

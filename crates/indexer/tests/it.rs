@@ -14,4 +14,5 @@ mod it {
     mod proxy;
     mod reads;
     mod stories;
+    mod wallet;
 }

@@ -1,7 +1,7 @@
 //! The routes of the API, and what it is by OpenAPI. Each handler asks one or two questions that an index answers.
 
 mod accounts;
-mod apps;
+pub(crate) mod apps;
 mod events;
 mod leases;
 mod orders;

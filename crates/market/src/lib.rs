@@ -1,6 +1,6 @@
 //! The market: what the chain's mirror holds, for programs over HTTP and for people on a page.
 //!
-//! It only reads. All that it says of one request is read in one transaction ([`Market::read`]), so it is the state after
+//! It only reads. All that it says of one request is read in one transaction (`Market::read`), so it is the state after
 //! one block, and the block is named. Whoever acts on an answer verifies it on the chain: a market that lies or is down
 //! costs its users nothing but time.
 
@@ -19,6 +19,6 @@ mod serve;
 mod view;
 
 pub use limits::Limits;
-pub use problem::Problem;
-pub(crate) use run::now;
-pub use run::{Config, Market, Reading, RunError, run};
+pub(crate) use problem::Problem;
+pub use run::{Config, RunError, run};
+pub(crate) use run::{MOST_VOUCHES, Market, Reading, now};

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Market, Problem};
+use crate::{MOST_VOUCHES, Market, Problem};
 use alloy_primitives::Address;
 use protocol::{amount::Amount, criteria::Facts, lease::CloseReason, resources::PriceList};
 use store::{
@@ -165,7 +165,8 @@ impl Memory {
         if market.listings().read().at.is_some_and(|at| at.hash == cursor.hash) {
             return Ok(());
         }
-        let (conn, leases) = (reading.conn(), market.deployment().leases);
+        let aspects = market.aspects(&cursor, MOST_VOUCHES);
+        let conn = reading.conn();
         let (reorgs, _deepest) = market::reorgs(conn).await?;
         let mut all = None;
         let mut changed = BTreeSet::new();
@@ -174,7 +175,7 @@ impl Memory {
             loop {
                 let after = read.last().map(|last| last.provider.address);
                 let some =
-                    market::listed_standings_after(conn, leases, after, AT_ONCE.into()).await?;
+                    market::listed_standings_after(conn, aspects, after, AT_ONCE.into()).await?;
                 if some.is_empty() {
                     break;
                 }
@@ -203,7 +204,7 @@ impl Memory {
         let mut read = Vec::new();
         let changed: Vec<Address> = changed.into_iter().collect();
         for some in changed.chunks(AT_ONCE.into()) {
-            read.extend(market::standings_of(conn, leases, some).await?);
+            read.extend(market::standings_of(conn, aspects, some).await?);
         }
         market.listings().change(|inner| {
             if let Some(all) = all {

@@ -18,10 +18,7 @@ mod provider;
 mod search;
 mod words;
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
 use axum::{
@@ -35,9 +32,9 @@ use axum::{
 use maud::{DOCTYPE, Markup, html};
 use protocol::amount::{Amount, Rate, Token, Units};
 use serde::{Deserialize, de::DeserializeOwned};
-use store::{PgConnection, cursor::Cursor};
+use store::{PgConnection, cursor::Cursor, market::Aspects};
 
-use crate::{Market, Problem, run::Reading};
+use crate::{Market, Problem, Reading};
 
 /// How many rows a list has on one page.
 const PER_PAGE: u32 = 25;
@@ -172,8 +169,7 @@ impl FromRequestParts<Arc<Market>> for Page {
     /// A page that a browser has of this block already is not made again.
     async fn from_request_parts(parts: &mut Parts, market: &Arc<Market>) -> Result<Self, Response> {
         let reading = market.read().await.map_err(|problem| Fault(problem).into_response())?;
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let behind = clock.saturating_sub(reading.cursor.time);
+        let behind = crate::now().saturating_sub(reading.cursor.time);
         let page = Self { market: Arc::clone(market), reading, behind };
         let known = parts.headers.get(header::IF_NONE_MATCH);
         match known.is_some_and(|known| known.as_bytes() == page.tag().as_bytes()) {
@@ -196,6 +192,11 @@ impl Page {
 
     fn cursor(&self) -> &Cursor {
         &self.reading.cursor
+    }
+
+    /// What is asked of providers, with so many vouches of each at most.
+    fn aspects(&self, vouches: u32) -> Aspects {
+        self.market.aspects(self.cursor(), vouches)
     }
 
     /// The block's time, in Unix seconds.

@@ -11,34 +11,34 @@ use utoipa::ToSchema;
 /// Why a request is not answered: `application/problem+json` of RFC 9457, whose `type` is always `about:blank`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The status of the answer.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What the status means.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// What is wrong, and what to do.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 impl Problem {
     /// A problem with its status and what there is to say about it.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Problem");
         Self { status: status.as_u16(), title, detail: detail.into() }
     }
 
     /// The request cannot be understood.
-    pub fn bad(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// There is no such thing.
-    pub fn missing(detail: impl Into<String>) -> Self {
+    pub(crate) fn missing(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// The mirror cannot be read for the time being.
-    pub fn away(detail: impl Into<String>) -> Self {
+    pub(crate) fn away(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use chain::Deployment;
 use protocol::amount::Token;
-use store::{OpenError, PgConnection, PgPool, cursor::Cursor};
+use store::{OpenError, PgConnection, PgPool, cursor::Cursor, market::Aspects};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many streams of changes read at a time: not so many that nothing is left for those who ask.
 const READERS: usize = 4;
+
+/// How many vouches of a provider are known, those that hold longest: anybody may vouch for anybody.
+pub(crate) const MOST_VOUCHES: u32 = 1_000;
 
 /// How often it is forgotten who has not asked for a while.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -73,7 +76,7 @@ pub enum RunError {
 
 /// What every request has: the mirror, and which market it is of.
 #[derive(Debug)]
-pub struct Market {
+pub(crate) struct Market {
     pool: PgPool,
     deployment: Deployment,
     token: Token,
@@ -93,15 +96,15 @@ pub struct Market {
 
 /// The mirror as it was after one block.
 #[derive(Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     tx: store::market::Snapshot,
     /// Which block.
-    pub cursor: Cursor,
+    pub(crate) cursor: Cursor,
 }
 
 impl Reading {
     /// The connection that all is read on.
-    pub fn conn(&mut self) -> &mut PgConnection {
+    pub(crate) fn conn(&mut self) -> &mut PgConnection {
         &mut self.tx
     }
 }
@@ -111,7 +114,7 @@ impl Market {
     ///
     /// # Errors
     /// When the address is not one.
-    pub fn new(config: Config) -> Result<Self, OpenError> {
+    pub(crate) fn new(config: Config) -> Result<Self, OpenError> {
         let pool = store::pool(&config.database_url, CONNECTIONS)?;
         let limits = config.limits;
         // Behind a proxy all connections are the proxy's.
@@ -136,12 +139,12 @@ impl Market {
     }
 
     /// The contracts.
-    pub fn deployment(&self) -> &Deployment {
+    pub(crate) fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
     /// The settlement token.
-    pub fn token(&self) -> &Token {
+    pub(crate) fn token(&self) -> &Token {
         &self.token
     }
 
@@ -210,6 +213,11 @@ impl Market {
         self.ttl
     }
 
+    /// What is asked of providers after a block, with so many vouches of each at most.
+    pub(crate) fn aspects(&self, cursor: &Cursor, vouches: u32) -> Aspects {
+        Aspects { locker: self.deployment.leases, now: cursor.time, vouches }
+    }
+
     /// All listed providers.
     pub(crate) fn listings(&self) -> &Listings {
         &self.listings
@@ -219,7 +227,7 @@ impl Market {
     ///
     /// # Errors
     /// When the database does not answer, mirrors nothing yet, or mirrors other contracts.
-    pub async fn read(&self) -> Result<Reading, Problem> {
+    pub(crate) async fn read(&self) -> Result<Reading, Problem> {
         let begun = tokio::time::timeout(PATIENCE, store::market::snapshot(&self.pool)).await;
         let mut tx = begun
             .map_err(|_late| Problem::away("the database does not answer in time; try again"))??;

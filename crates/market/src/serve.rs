@@ -52,13 +52,16 @@ pub(crate) fn router(market: Arc<Market>) -> Router {
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .layer(from_fn_with_state(Arc::clone(&market), limits::limit))
         .layer(anybody);
-    // Who runs the market asks as often as it likes; a reverse proxy keeps these to itself.
-    let own = Router::new()
-        .route("/healthz", get(async || "ok\n"))
+    // For who runs the market, and for anybody else where no reverse proxy keeps them back. What looks into the database is
+    // as much of it as any other request.
+    let alive = Router::new().route("/healthz", get(async || "ok\n"));
+    let looks = Router::new()
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics::show));
+        .route("/metrics", get(metrics::show))
+        .layer(from_fn_with_state(Arc::clone(&market), limits::limit));
     public
-        .merge(own)
+        .merge(alive)
+        .merge(looks)
         .layer(map_response(as_problem))
         .layer(from_fn_with_state(Arc::clone(&market), metrics::measure))
         .with_state(market)

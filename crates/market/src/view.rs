@@ -146,7 +146,7 @@ views! {
         lockable: bool,
         /// How its leases went, if it ever had one.
         leases: Option<Tally>,
-        /// Who vouches for what it has.
+        /// Who vouches for what it has, and still does: up to 1,000 that hold longest, in lists up to ten.
         vouches: Vec<Vouch>,
     }
 

@@ -8,7 +8,7 @@ mod named;
 use std::collections::BTreeSet;
 
 use alloy::primitives::Address;
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use chain::{Chain, abi::IRegistry::ProviderView};
 use protocol::{
     amount::Amount,
@@ -18,6 +18,9 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::{market::price_list, output};
+
+/// What an expression may name that no contract counts, so that only a market says it.
+const COUNTED: [Name; 3] = [Name::Leases, Name::OpenLeases, Name::Dark];
 
 /// How many providers an error tells of.
 const TOLD: usize = 5;
@@ -74,7 +77,9 @@ impl Found {
 }
 
 /// All who may come into question, with what `needs` names of them as the chain tells it: whom the market at `market` names,
-/// if there is one and it is of use, else everybody who is listed. With `others`, also those whom the market excludes.
+/// if there is one and it is of use, else everybody who is listed. With `others`, also those whom the market excludes. Where
+/// `needs` names what a market alone knows, nobody is looked for anywhere else: if none of those that it names comes into
+/// question, the others are there, too, so that it can be told why.
 pub(crate) async fn known(
     chain: &Chain,
     market: Option<&str>,
@@ -84,8 +89,28 @@ pub(crate) async fn known(
 ) -> anyhow::Result<Vec<Candidate>> {
     if let Some(market) = market {
         let place = named::place(market)?;
-        let why = match of_market(chain, &place, search, needs, others).await {
-            Ok(known) if known.iter().any(|one| fits(search, &one.facts)) => return Ok(known),
+        let answer = of_market(chain, &place, search, needs, others).await;
+        let is_any = |known: &[Candidate]| known.iter().any(|one| fits(search, &one.facts));
+        if let Some(name) = counted(needs) {
+            let known = match answer {
+                Ok(known) if others || is_any(&known) => Ok(known),
+                Ok(_nobody) => of_market(chain, &place, search, needs, true).await,
+                Err(err) => Err(err),
+            };
+            let known = known.with_context(|| {
+                format!(
+                    "the expression names {}, which only a market counts, and the one at {market} is not of use",
+                    name.as_str()
+                )
+            })?;
+            ensure!(
+                !known.is_empty(),
+                "the market at {market} names nobody who is listed on this chain"
+            );
+            return Ok(known);
+        }
+        let why = match answer {
+            Ok(known) if is_any(&known) => return Ok(known),
             Ok(known) => {
                 format!(
                     "by what the chain says, none of the {} that it names comes into question",
@@ -117,6 +142,12 @@ async fn of_market(
     // One that is named twice is one.
     let mut seen = BTreeSet::new();
     found.retain(|one| seen.insert(one.provider));
+    ensure!(
+        found.is_empty()
+            || counted(needs).is_none()
+            || found.iter().any(|one| one.leases.is_some()),
+        "it does not say how many leases the providers had"
+    );
     read(chain, search, found, needs).await
 }
 
@@ -159,15 +190,20 @@ pub(crate) async fn read(
     Ok(candidates)
 }
 
+/// What of `needs` is known from a market alone.
+fn counted(needs: &BTreeSet<Name>) -> Option<Name> {
+    COUNTED.into_iter().find(|name| needs.contains(name))
+}
+
 /// An expression that names what nobody can tell here is refused, rather than that it excludes everybody.
 fn knowable(needs: &BTreeSet<Name>, search: &Search, found: &[Found]) -> anyhow::Result<()> {
     ensure!(
         search.resources.is_some() || !needs.contains(&Name::Price),
         "the expression names price, which is what a pod costs; say which pod, with --for FILE"
     );
-    let counted = found.iter().any(|one| one.leases.is_some());
-    let uncounted = [Name::Leases, Name::OpenLeases, Name::Dark];
-    if let Some(name) = uncounted.into_iter().find(|name| needs.contains(name) && !counted) {
+    // Where there is nobody, nothing is missing of anybody.
+    let is_told = found.is_empty() || found.iter().any(|one| one.leases.is_some());
+    if let Some(name) = counted(needs).filter(|_name| !is_told) {
         bail!(
             "the expression names {}, which the contracts do not count, so it is not known from the chain; leave it out, or \
              ask a market, with --market URL",
@@ -325,6 +361,7 @@ mod tests {
         let search = Search { expressions, ..search(Criteria::default()) };
         let counted = [Found { leases: Some(2), ..Found::plain(address(1)) }];
         assert!(knowable(&search.needs(), &search, &counted).is_ok());
+        assert!(knowable(&search.needs(), &search, &[]).is_ok());
         let coverage = Search { coverage: Amount(1), ..self::search(Criteria::default()) };
         assert_eq!(coverage.needs(), BTreeSet::from([Name::FreeStake]));
     }

@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Deploy the guestbook and show what becomes of it
     #[arg(long)]
     demo: bool,
-    /// Listen on free ports alone, not on 8545, 8443… and 8080… where those are free
+    /// Listen on free ports alone, not on 8545, 8443…, 8080… and 8600 where those are free
     #[arg(long)]
     any_port: bool,
 }

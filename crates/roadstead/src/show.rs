@@ -9,7 +9,7 @@ use std::{
 use ::provider::wire::{LeaseStatus, LogStream, Phase, PublicPort};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
-use chain::{Chain, Head, Opening, abi::ILeases::LeaseView};
+use chain::{Chain, Head, History, Opening, abi::ILeases::LeaseView};
 use futures::future::join_all;
 use protocol::{
     amount::{Amount, Rate, Token, Units},
@@ -336,33 +336,32 @@ pub(crate) async fn ps(settings: &Settings, all: bool) -> anyhow::Result<()> {
         false => None,
     };
     let clients = Clients::default();
-    let leases = leases(settings, &chain, session.as_ref(), &clients, all).await?;
+    let mut known = History::default();
+    let leases = leases(settings, &chain, session.as_ref(), &clients, all, &mut known).await?;
     show(settings.json, &leases.rows, || leases.text())
 }
 
-/// Reads this wallet's leases, and asks their providers how they are.
+/// Reads this wallet's leases, and asks their providers how they are. What of them is settled is put into `known`, out of which
+/// the next look takes it.
 pub(crate) async fn leases(
     settings: &Settings,
     chain: &Chain,
     session: Option<&Session>,
     clients: &Clients,
     all: bool,
+    known: &mut History,
 ) -> anyhow::Result<Leases> {
     let wallet = wallet::address(&settings.wallet)?;
     let state = State::read(&settings.home, chain.deployment())?;
     let token = chain.token().await?;
     let head = chain.head().await?;
-    let mut openings: Vec<Opening> = Vec::new();
-    for account in accounts(chain, wallet, &state).await?.keys() {
-        let from = chain.deployment().block;
-        openings.extend(chain.openings(None, Some(*account), from, head.number).await?);
-    }
-    openings.sort_by_key(|opening| opening.lease);
-    let ids: Vec<u64> = openings.iter().map(|opening| opening.lease).collect();
+    let named: BTreeSet<B256> = state.accounts().iter().map(|name| name.id(wallet)).collect();
+    let History { openings, amended, closed: closings, .. } =
+        chain.history(wallet, &named, known, head.number).await?;
+    let ids: Vec<u64> = openings.keys().copied().collect();
     let views = chain.lease_views(&ids, None).await?;
-    let amended = chain.amended(&ids).await?;
     let leases: Vec<(&Opening, &LeaseView, LeaseState)> = openings
-        .iter()
+        .values()
         .zip(&views)
         .map(|(opening, view)| anyhow::Ok((opening, view, view.lease.state.try_into()?)))
         .filter(|lease| {
@@ -373,17 +372,16 @@ pub(crate) async fn leases(
             })
         })
         .collect::<anyhow::Result<_>>()?;
+    let told: BTreeSet<u64> = leases.iter().map(|(opening, ..)| opening.lease).collect();
+    // It is not told of them again, so nobody has to look for them again.
+    known.forget(&ids.into_iter().filter(|id| !told.contains(id)).collect());
     let rows = leases.into_iter().map(async |(opening, view, lease_state)| {
         let ask = session.filter(|_| lease_state != LeaseState::Closed);
         let (status, answers) = match ask {
             Some(session) => status(session, clients, view.provider, opening.lease).await,
             None => (None, false),
         };
-        let close_reason = match lease_state {
-            LeaseState::Closed => chain.closing(opening.lease).await?,
-            LeaseState::None | LeaseState::Pending | LeaseState::Active => None,
-        };
-        let close_reason = close_reason.and_then(|(event, _block)| event.reason.try_into().ok());
+        let close_reason = closings.get(&opening.lease).and_then(|why| (*why).try_into().ok());
         // A closed one has no rate any more: what it cost last.
         let quote = amended.get(&opening.lease).unwrap_or(&opening.quote);
         let rate = if view.rate == 0 { quote.rate } else { view.rate };

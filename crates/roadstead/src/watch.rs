@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use chain::Chain;
+use chain::{Chain, History};
 use protocol::{amount::Amount, lease::State as LeaseState};
 use serde::Serialize;
 
@@ -149,7 +149,7 @@ async fn watch(
     all: bool,
     screen: bool,
 ) -> anyhow::Result<()> {
-    let clients = Clients::default();
+    let (clients, mut known) = (Clients::default(), History::default());
     let mut notes: VecDeque<String> = VecDeque::new();
     let mut shown = None;
     let (mut seen, mut refreshed, mut took) = (0, Instant::now(), Duration::ZERO);
@@ -171,7 +171,8 @@ async fn watch(
             continue;
         }
         refreshed = Instant::now();
-        let leases = match show::leases(settings, chain, session, &clients, all).await {
+        let leases = show::leases(settings, chain, session, &clients, all, &mut known).await;
+        let leases = match leases {
             Ok(leases) => leases,
             Err(err) => {
                 tell_trouble(settings, screen, &output::causes(&err))?;

@@ -22,8 +22,19 @@ pub struct Standing {
     pub lockable: bool,
     /// How its leases went.
     pub tally: Option<Tally>,
-    /// Who vouches for what it has, and until when.
+    /// Who vouches for what it has, and until when: as many as were asked for, those that hold longest first.
     pub vouches: Vec<Vouch>,
+}
+
+/// What is asked of providers, beside their listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aspects {
+    /// The contract that may lock parts of their bonds or not.
+    pub locker: Address,
+    /// The time, in Unix seconds: a vouch that ended before it is left out.
+    pub now: u64,
+    /// How many vouches of each there are at most, as anybody may vouch for anybody.
+    pub vouches: u32,
 }
 
 /// A lease with what was found about it.
@@ -63,18 +74,19 @@ pub async fn heads(pool: &PgPool) -> Result<Heads, sqlx::Error> {
 pub struct Heads(PgListener);
 
 impl Heads {
-    /// Waits for the next move. `false`: the connection was lost meanwhile, and moves may have been missed.
+    /// Waits for the next move, or until the connection was lost and made anew, so that moves may have been missed.
     ///
     /// # Errors
     /// When the database does not answer any more.
-    pub async fn next(&mut self) -> Result<bool, sqlx::Error> {
-        Ok(self.0.try_recv().await?.is_some())
+    pub async fn next(&mut self) -> Result<(), sqlx::Error> {
+        self.0.try_recv().await.map(drop)
     }
 }
 
-/// What a query says of a provider `p`; `$1` is the contract that may lock its bond or not.
+/// What a query says of a provider `p`: `$1`, `$3` and `$4` are the [`Aspects`], `$2` is how many providers there are.
 macro_rules! standings {
-    ($conn:expr, $locker:expr, $limit:expr, $where:literal $order:literal, $($arg:expr),*) => {{
+    ($conn:expr, $aspects:expr, $limit:expr, $where:literal $order:literal, $($arg:expr),*) => {{
+        let Aspects { locker, now, vouches } = $aspects;
         let rows = sqlx::query_scalar!(
             "select jsonb_build_object(
                  'provider', to_jsonb(p),
@@ -85,8 +97,8 @@ macro_rules! standings {
                  'tally', (select to_jsonb(t) from tally t where t.provider = p.address),
                  'vouches', coalesce((
                      select jsonb_agg(to_jsonb(v)) from (
-                         select * from vouch where vouch.provider = p.address and vouch.expiry > 0
-                         order by vouch.auditor, vouch.attribute
+                         select * from vouch where vouch.provider = p.address and vouch.expiry >= $3::bigint
+                         order by vouch.expiry desc, vouch.auditor, vouch.attribute limit $4
                      ) v
                  ), '[]')
              ) as \"row!: Json<Standing>\" from provider p where "
@@ -94,8 +106,10 @@ macro_rules! standings {
                 + " order by "
                 + $order
                 + " limit $2",
-            $locker.as_slice(),
+            locker.as_slice(),
             i64::from($limit),
+            i64::try_from(now).unwrap_or(i64::MAX),
+            i64::from(vouches),
             $($arg),*
         );
         Ok(rows.fetch_all($conn).await?.into_iter().map(|row| row.0).collect())
@@ -108,12 +122,12 @@ macro_rules! standings {
 /// When the database fails.
 pub async fn standings_after(
     conn: &mut PgConnection,
-    locker: Address,
+    aspects: Aspects,
     after: Option<Address>,
     limit: u32,
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let after = after.map(|after| after.to_vec()).unwrap_or_default();
-    standings!(conn, locker, limit, "p.address > $3::bytea" "p.address", after)
+    standings!(conn, aspects, limit, "p.address > $5::bytea" "p.address", after)
 }
 
 /// Up to `limit` listed providers, the one that was heard of last first; `before` is the last one of the page before.
@@ -122,7 +136,7 @@ pub async fn standings_after(
 /// When the database fails.
 pub async fn standings_seen(
     conn: &mut PgConnection,
-    locker: Address,
+    aspects: Aspects,
     before: Option<(u64, Address)>,
     limit: u32,
 ) -> Result<Vec<Standing>, sqlx::Error> {
@@ -131,9 +145,9 @@ pub async fn standings_seen(
     });
     standings!(
         conn,
-        locker,
+        aspects,
         limit,
-        "p.listed and (p.seen_at, p.address) < ($3::bigint, $4::bytea)"
+        "p.listed and (p.seen_at, p.address) < ($5::bigint, $6::bytea)"
         "p.seen_at desc, p.address desc",
         seen_at,
         address
@@ -146,12 +160,12 @@ pub async fn standings_seen(
 /// When the database fails.
 pub async fn listed_standings_after(
     conn: &mut PgConnection,
-    locker: Address,
+    aspects: Aspects,
     after: Option<Address>,
     limit: u32,
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let after = after.map(|after| after.to_vec()).unwrap_or_default();
-    standings!(conn, locker, limit, "p.listed and p.address > $3::bytea" "p.address", after)
+    standings!(conn, aspects, limit, "p.listed and p.address > $5::bytea" "p.address", after)
 }
 
 /// Up to `limit` listed providers of a region after an address, in the order of their addresses.
@@ -160,7 +174,7 @@ pub async fn listed_standings_after(
 /// When the database fails.
 pub async fn listed_standings_in(
     conn: &mut PgConnection,
-    locker: Address,
+    aspects: Aspects,
     region: &str,
     after: Option<Address>,
     limit: u32,
@@ -168,9 +182,9 @@ pub async fn listed_standings_in(
     let after = after.map(|after| after.to_vec()).unwrap_or_default();
     standings!(
         conn,
-        locker,
+        aspects,
         limit,
-        "p.listed and p.region = $3 and p.address > $4::bytea" "p.address",
+        "p.listed and p.region = $5 and p.address > $6::bytea" "p.address",
         region,
         after
     )
@@ -182,12 +196,12 @@ pub async fn listed_standings_in(
 /// When the database fails.
 pub async fn standings_of(
     conn: &mut PgConnection,
-    locker: Address,
+    aspects: Aspects,
     providers: &[Address],
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let addresses: Vec<Vec<u8>> = providers.iter().map(|address| address.to_vec()).collect();
     let limit = u32::try_from(providers.len()).unwrap_or(u32::MAX);
-    standings!(conn, locker, limit, "p.address = any($3::bytea[])" "p.address", &addresses as &[Vec<u8>])
+    standings!(conn, aspects, limit, "p.address = any($5::bytea[])" "p.address", &addresses as &[Vec<u8>])
 }
 
 /// Rows of one table, a page at a time: `$1` is where the page begins, `$2` how many there are.
@@ -383,6 +397,13 @@ pages! {
         "t.id"
     }
 
+    /// An account's streams that are not closed, in the order of their ids.
+    open_streams(account: B256 => account.as_slice(); after: B256 => above(after)) -> Stream {
+        "\"row!: Json<Stream>\" from stream"
+        "t.account = $3::bytea and t.state <> 'closed' and t.id > $1::bytea"
+        "t.id"
+    }
+
     /// An account's streams, in the order of their ids.
     streams(account: B256 => account.as_slice(); after: B256 => above(after)) -> Stream {
         "\"row!: Json<Stream>\" from stream"
@@ -490,7 +511,7 @@ pub async fn counts(
     })
 }
 
-/// Up to `limit` of the providers that events after `place` are about, each event's once, with the last event's place.
+/// Up to `limit` of the events after `place`, in their order: where each is, and which provider it is about, if any.
 ///
 /// # Errors
 /// When the database fails.
@@ -526,6 +547,25 @@ pub struct Touched {
     pub place: Place,
     /// The provider that it is about.
     pub provider: Option<Address>,
+}
+
+/// How many of an app's first `replicas` have a lease that is not closed. An app has 65,535 at most, and each lease was paid
+/// for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn deployed(
+    conn: &mut PgConnection,
+    app: u64,
+    replicas: u32,
+) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar!(
+        "select count(*) as \"count!\" from replica t where t.app = $1 and t.replica < $2
+         and exists (select from lease where lease.id = t.lease and lease.state <> 'closed')",
+        app.cast_signed(),
+        i32::try_from(replicas).unwrap_or(i32::MAX)
+    );
+    Ok(count.fetch_one(conn).await?.cast_unsigned())
 }
 
 /// How often blocks were taken back, and how many at most.

@@ -236,6 +236,12 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
         let all = said.json()?;
         ensure!(who(&all)? == [dear, cheap] && excluded(&all, dear)?.is_empty(), "{all}");
         ensure!(excluded(&all, cheap)?.len() == 1, "{all}");
+        // If nobody comes into question, that is the market's word, too: the chain is not asked for what it cannot know.
+        let said = ask(&honest, &["--where", "leases > 7"]).await?;
+        ensure!(said.err.is_empty() && who(&said.json()?)?.is_empty(), "{} {}", said.out, said.err);
+        let all = ask(&honest, &["--where", "leases > 7", "--why-not"]).await?.json()?;
+        let why = "leases > 7 (leases is 0)";
+        ensure!(excluded(&all, cheap)? == [("where".into(), why.into())], "{all}");
 
         // What it counts is a criterion of a deploy, too; afterwards there is a lease more.
         pod.change(
@@ -243,6 +249,10 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
             "x-roadstead:\n  providers: { where: 'leases == 0 && free_stake > 0' }\n",
         )?;
         let deploy = ["deploy", &file, "--yes", "--json", "--fund", "1", "--market"];
+        pod.change("leases == 0", "leases > 7")?;
+        let nobody = publisher.run(&[&deploy[..], &[&honest]].concat()).await?;
+        nobody.refused(1, &["none of the 2", why])?;
+        pod.change("leases > 7", "leases == 0")?;
         let first = publisher.json(&[&deploy[..], &[&honest]].concat()).await?;
         let first = first["lease"].as_u64().context("no lease")?;
         ensure!(stack.lease(first).await?.provider == cheap, "it is not at the cheapest");
@@ -288,6 +298,21 @@ async fn a_market_names_and_the_chain_judges() -> anyhow::Result<()> {
         }
         for typed in ["ftp://127.0.0.1", "nonsense"] {
             ask(typed, &[]).await?.refused(1, &[typed, "is no URL such as"])?;
+        }
+        // What a market alone counts is nowhere else to be had.
+        let uncounted = serde_json::json!({ "provider": dear, "leases": null });
+        for (market, why) in [
+            (useless[0].0.clone(), "Connection refused"),
+            (useless[1].0.clone(), "it answers 500"),
+            (useless[5].0.clone(), "names nobody who is listed"),
+            (useless[6].0.clone(), "names nobody who is listed"),
+            (
+                says(&mut liars, 200, page(vec![uncounted], None), soon).await?,
+                "does not say how many leases",
+            ),
+        ] {
+            let said = ask(&market, &["--where", "leases < 9"]).await?;
+            said.refused(1, &[&market, why])?;
         }
         // One that names the dear one alone makes the choice poorer, and nothing else.
         let partial =

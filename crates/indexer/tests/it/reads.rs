@@ -8,8 +8,18 @@ use chain::Deployment;
 use protocol::lease::State as LeaseState;
 use serde::de::DeserializeOwned;
 use store::{
-    account::Account, app::App, auction::Auction, bid::Bid, event::Place, lease::Lease, market,
-    price::Price, provider::Provider, replica::Replica, stream::Stream, tally::Tally,
+    account::Account,
+    app::App,
+    auction::Auction,
+    bid::Bid,
+    event::Place,
+    lease::Lease,
+    market,
+    price::Price,
+    provider::Provider,
+    replica::Replica,
+    stream::{self, Stream},
+    tally::Tally,
 };
 
 /// Small enough that every history fills several pages.
@@ -56,17 +66,17 @@ pub(crate) async fn equal_tables(
     ensure!(market::lease(&mut conn, u64::from(u32::MAX)).await?.is_none(), "a lease of nobody's");
 
     let providers: Vec<Provider> = rows(&dump, "provider")?;
-    let locker = deployment.leases;
+    let aspects = market::Aspects { locker: deployment.leases, now: 0, vouches: u32::MAX };
     let read = all!(
-        |from| market::standings_after(&mut conn, locker, from, PAGE),
+        |from| market::standings_after(&mut conn, aspects, from, PAGE),
         |standing: &market::Standing| standing.provider.address
     );
     ensure!(read.len() == providers.len(), "{} of {} providers", read.len(), providers.len());
     let addresses: Vec<Address> = providers.iter().map(|provider| provider.address).collect();
-    let again = market::standings_of(&mut conn, locker, &addresses).await?;
+    let again = market::standings_of(&mut conn, aspects, &addresses).await?;
     ensure!(read == again, "the pages of providers are not the providers");
     let seen = all!(
-        |from| market::standings_seen(&mut conn, locker, from, PAGE),
+        |from| market::standings_seen(&mut conn, aspects, from, PAGE),
         |standing: &market::Standing| (standing.provider.seen_at, standing.provider.address)
     );
     let mut listed: Vec<_> = read.iter().filter(|standing| standing.provider.listed).collect();
@@ -105,6 +115,12 @@ pub(crate) async fn equal_tables(
                 row.id
             });
         streams += pages.len();
+        let open =
+            all!(|from| market::open_streams(&mut conn, account.id, from, PAGE), |row: &Stream| {
+                row.id
+            });
+        let wanted = pages.iter().filter(|stream| stream.state != stream::State::Closed);
+        ensure!(open.iter().eq(wanted), "the open streams of {} differ", account.id);
     }
     ensure!(streams == dump["stream"].len(), "{streams} streams");
     let orders = all!(|from| market::orders(&mut conn, from, PAGE), |row: &Auction| row.id);
@@ -126,6 +142,15 @@ pub(crate) async fn equal_tables(
                 row.replica
             });
         replicas += pages.len();
+        for first in [1, app.replicas] {
+            let is_open = |replica: &&Replica| {
+                let lease = leases.iter().find(|lease| lease.id == replica.lease);
+                replica.replica < first && lease.is_some_and(|lease| lease.closed_at.is_none())
+            };
+            let wanted = pages.iter().filter(is_open).count() as u64;
+            let deployed = market::deployed(&mut conn, app.id, first).await?;
+            ensure!(deployed == wanted, "{deployed} of app {} instead of {wanted}", app.id);
+        }
     }
     ensure!(replicas == dump["replica"].len(), "{replicas} replicas");
 

@@ -53,6 +53,17 @@ impl Key for Which {
     }
 }
 
+impl Which {
+    /// How an app is named in a path: by its name while it has it.
+    pub(crate) fn path(app: &app::App) -> String {
+        match app.named {
+            true if crate::view::number(&app.name).is_some() => format!("name:{}", app.name),
+            true => app.name.clone(),
+            false => app.id.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,7 +73,8 @@ impl fmt::Display for Which {
     }
 }
 
-async fn find(conn: &mut PgConnection, which: &Which) -> Result<app::App, Problem> {
+/// The app that is named so.
+pub(crate) async fn find(conn: &mut PgConnection, which: &Which) -> Result<app::App, Problem> {
     let found = match which {
         Which::Id(id) => market::app(conn, *id).await?,
         Which::Name(name) => market::app_named(conn, name).await?,

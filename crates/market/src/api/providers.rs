@@ -5,7 +5,7 @@ use store::{event, market};
 use utoipa::ToSchema;
 
 use crate::{
-    Problem,
+    MOST_VOUCHES, Problem,
     answer::{Answer, Now, One, Page},
     query::{Asked, Named, Nothing, On, queries, together},
     view::{Address, At, Event, Lease, Order, Price, Provider},
@@ -13,6 +13,9 @@ use crate::{
 
 /// The longest region of a listing, in bytes.
 const LONGEST_REGION: usize = 64;
+
+/// How many vouches of each provider are in a list.
+const FEW_VOUCHES: u32 = 10;
 
 /// Where machines are, as far as a listing can say it.
 #[derive(Debug)]
@@ -73,13 +76,13 @@ pub(super) async fn list(
     Asked(query): Asked<Providers>,
     mut now: Now,
 ) -> Result<Answer<Page<Provider>>, Problem> {
-    let leases = now.market().deployment().leases;
+    let aspects = now.market().aspects(now.cursor(), FEW_VOUCHES);
     let (from, limit, conn) = (query.cursor.map(|from| from.0), query.limit.rows(), now.conn());
     let rows = match (query.listed, query.region) {
-        (None, None) => market::listed_standings_after(conn, leases, from, limit).await?,
-        (Some(Listed::All), None) => market::standings_after(conn, leases, from, limit).await?,
+        (None, None) => market::listed_standings_after(conn, aspects, from, limit).await?,
+        (Some(Listed::All), None) => market::standings_after(conn, aspects, from, limit).await?,
         (None, Some(Region(region))) => {
-            market::listed_standings_in(conn, leases, &region, from, limit).await?
+            market::listed_standings_in(conn, aspects, &region, from, limit).await?
         }
         (Some(Listed::All), Some(_)) => return Err(together("listed; region")),
     };
@@ -100,8 +103,8 @@ pub(super) async fn one(
     Asked(Nothing {}): Asked<Nothing>,
     mut now: Now,
 ) -> Result<Answer<One<Provider>>, Problem> {
-    let leases = now.market().deployment().leases;
-    let found = market::standings_of(now.conn(), leases, &[provider.0]).await?.pop();
+    let aspects = now.market().aspects(now.cursor(), MOST_VOUCHES);
+    let found = market::standings_of(now.conn(), aspects, &[provider.0]).await?.pop();
     let missing = || Problem::missing(format!("{provider} never listed itself as a provider"));
     Ok(now.one(found.ok_or_else(missing)?))
 }

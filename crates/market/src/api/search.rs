@@ -80,7 +80,7 @@ queries! {
         region: String,
         /// Who it may be: addresses with commas between them.
         provider: String,
-        /// Within how many seconds it has to have been heard of.
+        /// Within how many seconds it has to have been heard of, if that is less than the Registry's `TTL`.
         seen: u64,
         /// What else has to hold: an expression, as `x-roadstead.providers.where` has it.
         #[serde(rename = "where")]
@@ -123,7 +123,7 @@ pub(crate) struct Excluded {
     /// Who it is.
     provider: view::Address,
     /// Each criterion that excludes it.
-    why: Vec<Reason>,
+    why: Vec<Exclusion>,
     /// How many leases were ever opened with it.
     leases: u64,
     /// How many of them are open.
@@ -135,7 +135,7 @@ pub(crate) struct Excluded {
 /// A criterion that excludes a provider.
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Reason {
+pub(crate) struct Exclusion {
     /// Which one: `live`, `address`, `region`, `price`, `room`, `coverage`, or `where`.
     #[schema(value_type = String)]
     criterion: Criterion,
@@ -238,6 +238,20 @@ fn find(
     first.into_sorted_vec()
 }
 
+/// What `work` comes to, once it is its turn; nothing if it failed. It has its turn until it is done, also when whoever
+/// asked for it has gone.
+async fn in_turn<T: Send + 'static>(
+    turns: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let turn = turns.acquire().await.ok()?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    done.await.ok()
+}
+
 /// Answers with a page of those that come into question, or of those that do not.
 async fn page<T: Send + 'static>(
     market: Arc<Market>,
@@ -252,16 +266,14 @@ async fn page<T: Send + 'static>(
     // Who has the answer already has it before anything is looked at.
     let _new = head.clone().at(&at.ok_or_else(unread)?)?;
     let most = usize::try_from(query.limit.rows()).unwrap_or(usize::MAX);
-    let turn = TURNS.acquire().await.map_err(|_closed| unread())?;
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = in_turn(&TURNS, move || {
         let listings = market.listings().read();
         let found = find(&listings, &search, fit, query.cursor, most).into_iter();
         let found = found.filter_map(|rank| Some((rank, listings.listed.get(&rank.provider)?)));
         let found = found.map(|(rank, listed)| (rank, show(&search, listed)));
         (listings.at, found.collect::<Vec<_>>())
     });
-    let (at, rows) = looked.await.map_err(|_panicked| unread())?;
-    drop(turn);
+    let (at, rows) = looked.await.ok_or_else(unread)?;
     let tagged = head.at(&at.ok_or_else(unread)?)?;
     Ok(tagged.page(rows, query.limit, |(rank, _row)| *rank, |(_rank, row)| row))
 }
@@ -311,11 +323,37 @@ pub(super) async fn why_not(
         let why = criteria::why_not(search, facts).into_iter();
         Excluded {
             provider: view::Address(facts.provider),
-            why: why.map(|Why { criterion, text }| Reason { criterion, text }).collect(),
+            why: why.map(|Why { criterion, text }| Exclusion { criterion, text }).collect(),
             leases: facts.leases.unwrap_or_default(),
             open_leases: facts.open_leases.unwrap_or_default(),
             dark: facts.dark.unwrap_or_default(),
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_goes_away_frees_no_turn() {
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let asked = in_turn(&TURNS, move || {
+            begun.send(()).unwrap();
+            ends.recv()
+        });
+        tokio::select! {
+            _ = asked => panic!("it is done already"),
+            begun = begins => begun.unwrap(),
+        }
+        // Nobody waits for it any more, and it goes on.
+        assert_eq!(TURNS.available_permits(), 0);
+        end.send(()).unwrap();
+        assert_eq!(in_turn(&TURNS, || 7).await, Some(7));
+    }
 }

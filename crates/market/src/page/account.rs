@@ -30,19 +30,21 @@ pub(super) fn runway(page: &Page, account: &Account) -> Markup {
     }
 }
 
-fn id_of(text: &str) -> Result<B256, Fault> {
-    text.parse().map_err(|_err| {
-        let text = words::clean(text, 80);
-        Problem::bad(format!("{text:?} is no account: 0x and 64 hexadecimal digits")).into()
-    })
+/// The account whose id stands in a path.
+pub(super) async fn named(page: &mut Page, id: &str) -> Result<Account, Fault> {
+    let id: B256 = id.parse().map_err(|_err| {
+        let text = words::clean(id, 80);
+        Problem::bad(format!("{text:?} is no account: 0x and 64 hexadecimal digits"))
+    })?;
+    let account = market::account(page.conn(), id).await?;
+    account.ok_or_else(|| Problem::missing(format!("nothing was ever paid into {id}")).into())
 }
 
 pub(super) async fn one(mut page: Page, Path(id): Path<String>) -> Result<Shown, Fault> {
-    let id = id_of(&id)?;
-    let account = market::account(page.conn(), id).await?;
-    let account =
-        account.ok_or_else(|| Problem::missing(format!("nothing was ever paid into {id}")))?;
-    let streams = market::streams(page.conn(), id, None, PER_PAGE).await?;
+    let account = named(&mut page, &id).await?;
+    let id = account.id;
+    let mut streams = market::open_streams(page.conn(), id, None, PER_PAGE + 1).await?;
+    let more_streams = cut(&mut streams, PER_PAGE, |last| last.id).is_some();
     let leases = market::leases_of_account(page.conn(), id, None, FEW).await?;
     let orders = market::orders_of_account(page.conn(), id, None, FEW).await?;
     let apps = market::apps_of_account(page.conn(), id, None, FEW).await?;
@@ -62,7 +64,7 @@ pub(super) async fn one(mut page: Page, Path(id): Path<String>) -> Result<Shown,
             @if account.salt.is_zero() { a class="button" href={ "/orders/new?owner=" (account.owner.to_string()) } { "Place an order" } }
         }
         section { h2 id="money" { "Money" } div id="money-live" data-live { (money(&page, &account)) } }
-        section { h2 id="streams" { "What it pays" } (streams_of(&page, &account, &streams)) }
+        section { h2 id="streams" { "What it pays" } (streams_of(&page, &account, &streams, more_streams)) }
         section {
             h2 id="leases" { "Leases" }
             (lease::table_of(&page, "leases", "The newest first.", &leases))
@@ -110,11 +112,10 @@ fn money(page: &Page, account: &Account) -> Markup {
     }
 }
 
-fn streams_of(page: &Page, account: &Account, streams: &[Stream]) -> Markup {
+fn streams_of(page: &Page, account: &Account, streams: &[Stream], more: bool) -> Markup {
     let deployment = page.market.deployment();
     let rows: Vec<Vec<Markup>> = streams
         .iter()
-        .filter(|stream| stream.state != stream::State::Closed)
         .map(|stream| {
             let number = u64::from_be_bytes(std::array::from_fn(|n| stream.id[24 + n]));
             vec![
@@ -135,6 +136,7 @@ fn streams_of(page: &Page, account: &Account, streams: &[Stream]) -> Markup {
         @if rows.is_empty() { p { "Nothing." } }
         @else {
             (table("streams", "Streams that are open; the bar is the part of all that it pays.", &["For", "To", "Price", "State", "Locked in advance", "Collected"], &rows))
+            @if more { p { "These are the first " (rows.len()) "; there are more." } }
         }
     }
 }
@@ -156,8 +158,8 @@ pub(super) async fn owner(
     let next = cut(&mut accounts, PER_PAGE, |last| last.id);
     let owned = market::apps_of_owner(page.conn(), who, None, FEW).await?;
     let kept = market::apps_of_keeper(page.conn(), who, None, FEW).await?;
-    let locker = page.market.deployment().leases;
-    let provider = !market::standings_of(page.conn(), locker, &[who]).await?.is_empty();
+    let aspects = page.aspects(0);
+    let provider = !market::standings_of(page.conn(), aspects, &[who]).await?.is_empty();
     let path = format!("/owners/{who}");
     let next = next.map(|id| format!("{path}?after={id}"));
     let name = words::short(&who.to_string());

@@ -10,7 +10,7 @@ use protocol::{
 };
 use serde::Deserialize;
 use store::{
-    account::{Account, clock_of},
+    account::clock_of,
     agent::{self, Agent},
     approval::{self, Approval},
     auction::{Auction as Order, State as OrderState},
@@ -19,7 +19,7 @@ use store::{
 };
 
 use super::{
-    Asked, Fault, Page, Shown, number,
+    Asked, Fault, Page, Shown, account, number,
     plan::{self, Field, Needed, Plan, Step, typed_address},
     words,
 };
@@ -117,14 +117,6 @@ fn positive(text: &str, page: &Page) -> Result<Amount, String> {
     Ok(amount)
 }
 
-async fn account_of(page: &mut Page, id: &str) -> Result<Account, Fault> {
-    let id: B256 = id.parse().map_err(|_err| {
-        bad(format!("{:?} is no account: 0x and 64 hexadecimal digits", words::clean(id, 80)))
-    })?;
-    let account = market::account(page.conn(), id).await?;
-    account.ok_or_else(|| Problem::missing(format!("nothing was ever paid into {id}")).into())
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Withdrawal {
@@ -137,7 +129,7 @@ pub(super) async fn withdraw(
     Path(id): Path<String>,
     Asked(asked): Asked<Withdrawal>,
 ) -> Result<Shown, Fault> {
-    let account = account_of(&mut page, &id).await?;
+    let account = account::named(&mut page, &id).await?;
     let mut clock = clock_of(&account);
     clock.settle(page.now());
     let most = Units(clock.free.0.saturating_sub(clock.lockup.0)).collectable();
@@ -627,7 +619,7 @@ pub(super) async fn close(
         let reason = words::clean(&asked.reason, 80);
         bad(format!("{reason:?} is no reason of a payer's: done, moved or unsatisfied"))
     })?;
-    let account = account_of(&mut page, &lease.account.to_string()).await?;
+    let account = account::named(&mut page, &lease.account.to_string()).await?;
     let call = Leases::closeCall { id, reason: *reason as u8 };
     let what = format!("Close lease {id}, because {reason}");
     let plan = Plan {

@@ -2,6 +2,7 @@
 
 use axum::extract::Path;
 use maud::{Markup, html};
+use serde::Deserialize;
 use store::{
     app::App, lease as lease_table, lease::Lease, market, replica::Replica, row::Row as _,
 };
@@ -10,7 +11,11 @@ use super::{
     Asked, Fault, PER_PAGE, Page, Paging, Shown, account_link, chart, cut, facts, lease,
     owner_link, pages, table, words,
 };
-use crate::Problem;
+use crate::{
+    Problem,
+    api::apps::{Which, find},
+    view::{Key as _, not_a},
+};
 
 pub(super) async fn list(mut page: Page, Asked(asked): Asked<Paging>) -> Result<Shown, Fault> {
     let mut apps = market::kept_apps(page.conn(), asked.before, PER_PAGE + 1).await?;
@@ -24,11 +29,16 @@ pub(super) async fn list(mut page: Page, Asked(asked): Asked<Paging>) -> Result<
     Ok(page.show("Apps", "/apps", &body))
 }
 
+/// Where an app is shown.
+pub(super) fn path(app: &App) -> String {
+    format!("/apps/{}", Which::path(app))
+}
+
 /// An app's name while it has it, and its number.
 fn link(app: &App) -> Markup {
     html! {
-        @if app.named { a href={ "/apps/" (app.name) } { (words::foreign(&app.name, 63)) } span class="small" { "app " (app.id) } }
-        @else { a href={ "/apps/" (app.id) } { "App " (app.id) } span class="small" { "was " (words::foreign(&app.name, 63)) } }
+        @if app.named { a href=(path(app)) { (words::foreign(&app.name, 63)) } span class="small" { "app " (app.id) } }
+        @else { a href=(path(app)) { "App " (app.id) } span class="small" { "was " (words::foreign(&app.name, 63)) } }
     }
 }
 
@@ -55,23 +65,27 @@ pub(super) fn table_of(page: &Page, id: &str, apps: &[App]) -> Markup {
     }
 }
 
-pub(super) async fn one(mut page: Page, Path(name): Path<String>) -> Result<Shown, Fault> {
-    let mut app = match name.contains('\0') {
-        true => None,
-        false => market::app_named(page.conn(), &name).await?,
-    };
-    // One that lost its name is found by its number.
-    if let (None, Ok(id)) = (&app, name.parse()) {
-        app = market::app(page.conn(), id).await?;
-    }
-    let app = app.ok_or_else(|| {
-        let name = words::clean(&name, 80);
-        Problem::missing(format!("no app has the name or number {name:?}"))
-    })?;
-    let replicas = market::replicas(page.conn(), app.id, None, PER_PAGE).await?;
+/// Where an app's list of replicas goes on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    after: Option<u32>,
+}
+
+pub(super) async fn one(
+    mut page: Page,
+    Path(name): Path<String>,
+    Asked(asked): Asked<After>,
+) -> Result<Shown, Fault> {
+    let which = Which::read(&name).ok_or_else(|| Problem::bad(not_a::<Which>(&name)))?;
+    let app = find(page.conn(), &which).await?;
+    let mut replicas = market::replicas(page.conn(), app.id, asked.after, PER_PAGE + 1).await?;
+    let next = cut(&mut replicas, PER_PAGE, |last| last.replica);
+    let path = path(&app);
+    let next = next.map(|replica| format!("{path}?after={replica}"));
     let keys: Vec<_> = replicas.iter().map(|one| lease_table::Key { id: one.lease }).collect();
     let leases = Lease::load(page.conn(), &keys).await?;
-    let deployed = leases.iter().filter(|lease| lease.closed_at.is_none()).count();
+    let deployed = market::deployed(page.conn(), app.id, app.replicas).await?;
     let title = format!("App {}", words::clean(&app.name, 63));
     let body = html! {
         h1 { "App " (words::foreign(&app.name, 63)) }
@@ -92,7 +106,11 @@ pub(super) async fn one(mut page: Page, Path(name): Path<String>) -> Result<Show
             ("What its keeper goes by", html! { (words::outward(&app.uri)) span class="small" { code { (app.spec.to_string()) } } }),
             ("Registered", page.when(app.registered_at)),
         ]))
-        section { h2 id="replicas" { "Replicas" } (replicas_of(&page, &replicas, &leases)) }
+        section {
+            h2 id="replicas" { "Replicas" }
+            (replicas_of(&page, &replicas, &leases))
+            (pages(&path, asked.after.is_none(), next.as_deref()))
+        }
     };
     Ok(page.show(&title, "/apps", &body))
 }

@@ -17,10 +17,10 @@ const COMPARED: u32 = 50;
 const COUNTED: u32 = 1_000;
 
 pub(super) async fn page(mut page: Page) -> Result<Shown, Fault> {
-    let locker = page.market.deployment().leases;
+    let aspects = page.aspects(0);
     let since = page.now().saturating_sub(page.market.ttl());
     let counts = market::counts(page.conn(), since, COUNTED).await?;
-    let standings = market::standings_seen(page.conn(), locker, None, COMPARED).await?;
+    let standings = market::standings_seen(page.conn(), aspects, None, COMPARED).await?;
     let orders = market::orders_in_state(page.conn(), "open", None, FEW).await?;
     let leases = market::leases(page.conn(), None, FEW).await?;
     let few = standings.get(..FEW as usize).unwrap_or(&standings);

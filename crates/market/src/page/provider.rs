@@ -68,15 +68,15 @@ enum Order {
 }
 
 pub(super) async fn list(mut page: Page, Asked(asked): Asked<Listing>) -> Result<Shown, Fault> {
-    let locker = page.market.deployment().leases;
+    let aspects = page.aspects(0);
     let began = asked.after.is_none();
     let mut all = match asked.order {
         Order::Seen => {
             let before = asked.seen.zip(asked.after);
-            market::standings_seen(page.conn(), locker, before, PER_PAGE + 1).await?
+            market::standings_seen(page.conn(), aspects, before, PER_PAGE + 1).await?
         }
         Order::Address => {
-            market::standings_after(page.conn(), locker, asked.after, PER_PAGE + 1).await?
+            market::standings_after(page.conn(), aspects, asked.after, PER_PAGE + 1).await?
         }
     };
     let next = cut(&mut all, PER_PAGE, |last| (last.provider.seen_at, last.provider.address));
@@ -168,7 +168,7 @@ pub(super) fn standings(page: &Page, id: &str, all: &[Standing]) -> Markup {
         .collect();
     table(
         id,
-        "What they ask for, have at stake, and how their leases went.",
+        "What they ask for, have at stake, and how their leases went. A bar is the price beside the dearest here, or the part of the stake that is free.",
         &["Provider", "A typical pod", "Prices", "Leases", "Free stake", "Heard of"],
         &rows,
     )
@@ -204,7 +204,7 @@ fn stake_cell(page: &Page, standing: &Standing) -> Markup {
             Some(bond) => {
                 (page.money(free(bond.bonded, bond.locked)))
                 span class="small" { "of " (page.money(bond.bonded)) }
-                (chart::share(&[("used", bond.locked.0 as f64)], bond.bonded.0 as f64))
+                (chart::share(&[("used", free(bond.bonded, bond.locked).0 as f64)], bond.bonded.0 as f64))
                 @if !standing.lockable { span class="small" { "does not let leases lock it" } }
             }
             None => { "none" }
@@ -218,8 +218,8 @@ fn free(bonded: Amount, locked: Amount) -> Amount {
 
 pub(super) async fn one(mut page: Page, Path(who): Path<String>) -> Result<Shown, Fault> {
     let who = address(&who)?;
-    let locker = page.market.deployment().leases;
-    let found = market::standings_of(page.conn(), locker, &[who]).await?;
+    let aspects = page.aspects(PER_PAGE + 1);
+    let found = market::standings_of(page.conn(), aspects, &[who]).await?;
     let standing = found
         .into_iter()
         .next()
@@ -325,7 +325,8 @@ fn stake(page: &Page, standing: &Standing) -> Markup {
         return html! { p { "Nothing is at stake: no lease with it can be covered." } };
     };
     html! {
-        (chart::share(&[("used", bond.locked.0 as f64)], bond.bonded.0 as f64))
+        (chart::share(&[("used", free(bond.bonded, bond.locked).0 as f64)], bond.bonded.0 as f64))
+        p class="key" { "The bar is the part of what is bonded that is free." }
         (facts(&[
             ("Bonded", html! { (page.money(bond.bonded)) }),
             ("Locked, as coverage", html! { (page.money(bond.locked)) }),
@@ -376,13 +377,16 @@ fn vouches(page: &Page, standing: &Standing) -> Markup {
             vec![
                 owner_link(vouch.auditor),
                 html! { code { (vouch.attribute.to_string()) } },
-                html! { (page.when(vouch.expiry)) @if vouch.expiry < page.now() { span class="small" { "is over" } } },
+                page.when(vouch.expiry),
             ]
         })
         .collect();
     html! {
         @if rows.is_empty() { p { "Nobody." } }
-        @else { (table("vouches", "Anybody may vouch for anything: what matters is whose word it is.", &["Auditor", "Hash of what it has", "Until"], &rows)) }
+        @else {
+            (table("vouches", "Anybody may vouch for anything: what matters is whose word it is.", &["Auditor", "Hash of what it has", "Until"], &rows))
+            @if standing.vouches.len() > rows.len() { p { "These hold longest; there are more." } }
+        }
     }
 }
 

@@ -62,10 +62,11 @@ impl Meant {
 
 pub(super) async fn find(mut page: Page, Asked(asked): Asked<Words>) -> Result<Response, Fault> {
     let meant = Meant::of(&asked.q);
-    let locker = page.market.deployment().leases;
+    let aspects = page.aspects(0);
     let path = match &meant {
         Meant::Address(who) => {
-            let is_provider = !market::standings_of(page.conn(), locker, &[*who]).await?.is_empty();
+            let found = market::standings_of(page.conn(), aspects, &[*who]).await?;
+            let is_provider = !found.is_empty();
             Some(format!("/{}/{who}", if is_provider { "providers" } else { "owners" }))
         }
         Meant::Hash(hash) => {
@@ -81,7 +82,7 @@ pub(super) async fn find(mut page: Page, Asked(asked): Asked<Words>) -> Result<R
         Meant::Number(Some(Kind::App), id) => Some(format!("/apps/{id}")),
         Meant::Number(Some(Kind::Lease) | None, id) => Some(format!("/leases/{id}")),
         Meant::Name(name) => {
-            market::app_named(page.conn(), name).await?.map(|app| format!("/apps/{}", app.name))
+            market::app_named(page.conn(), name).await?.map(|app| super::app::path(&app))
         }
         Meant::Nothing => None,
     };

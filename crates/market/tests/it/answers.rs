@@ -2,14 +2,23 @@
 
 use std::{collections::BTreeSet, io::Read as _};
 
-use alloy::primitives::{B256, U256};
+use alloy::{
+    primitives::{Address, B256, U256, Uint, hex, keccak256},
+    sol_types::SolCall,
+};
 use anyhow::{Context as _, ensure};
-use chain::Chain;
+use chain::{
+    Chain,
+    abi::{
+        Registry,
+        apps::{Apps, IApps},
+    },
+};
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    anvil::Anvil,
+    anvil::{Anvil, key},
     history::History,
     mirrors::{self, Mirror},
     postgres::Postgres,
@@ -97,9 +106,9 @@ async fn every_answer_is_what_is_mirrored() -> anyhow::Result<()> {
     // Changes are no answer that ends; their own tests follow them.
     asker.asked.insert("/v1/changes".to_owned());
     follows(&served, &anvil).await?;
-    for path in ["/v1/providers/search", "/v1/providers/why-not"] {
-        asker.list(path, "", "?limit=2").await?;
-    }
+    asker.list("/v1/providers/search", "", "?limit=2").await?;
+    let excluded = asker.list("/v1/providers/why-not", "", "?region=mars&limit=2").await?;
+    ensure!(!excluded.is_empty(), "nobody is excluded");
     let missed: Vec<_> =
         asker.description.paths().into_iter().filter(|path| !asker.asked.contains(path)).collect();
     ensure!(missed.is_empty(), "nothing was asked at {missed:?}");
@@ -151,6 +160,7 @@ async fn providers(asker: &mut Asker<'_>, truth: &Truth, anvil: &Anvil) -> anyho
         asker.same(LIST, "", &format!("?region={region}&limit=2"), &rows, &otherwise).await?;
     }
     let leases = anvil.deployment.leases.to_string().to_lowercase();
+    let time = Chain::connect(&anvil.url, anvil.deployment.clone()).await?.head().await?.timestamp;
     for (item, row) in items.iter().zip(all) {
         let address = row["address"].as_str();
         equals(&item["prices"], row, &[])?;
@@ -165,7 +175,8 @@ async fn providers(asker: &mut Asker<'_>, truth: &Truth, anvil: &Anvil) -> anyho
             None => ensure!(item["leases"].is_null(), "{item}"),
         }
         let vouches = truth.rows("vouch", &[("provider", address)]);
-        let vouches: Vec<_> = vouches.iter().filter(|row| row["expiry"] != "0").collect();
+        let holds = |row: &&&Row| row["expiry"].parse::<u64>().is_ok_and(|end| end >= time);
+        let vouches: Vec<_> = vouches.iter().filter(holds).collect();
         let shown = item["vouches"].as_array().context("no vouches")?;
         ensure!(shown.len() == vouches.len(), "{item} beside {vouches:?}");
         let one = asker.one("/v1/providers/{address}", address).await?;
@@ -454,6 +465,96 @@ async fn pages_hold_while_rows_come() -> anyhow::Result<()> {
         let missed: Vec<_> = wanted.difference(&once).collect();
         // A provider may have left meanwhile.
         ensure!(missed.is_empty() || *path == "/v1/providers", "{path}: {missed:?} were missed");
+    }
+    served.stop().await?;
+    mirror.stop().await
+}
+
+/// Sends a call of somebody's, for the next block.
+async fn send(anvil: &Anvil, by: u8, to: Address, call: &impl SolCall) -> anyhow::Result<()> {
+    let data = hex::encode_prefixed(call.abi_encode());
+    let call = json!([{ "from": key(by).address(), "to": to, "data": data, "gas": "0x2dc6c0" }]);
+    anvil.rpc("eth_sendTransaction", call).await.map(drop)
+}
+
+/// However many vouch for a provider, an answer has an end; and nobody is shown whose word is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn vouches_have_an_end() -> anyhow::Result<()> {
+    let mut postgres = Postgres::start()?;
+    let anvil = Anvil::start().await?;
+    let url = postgres.database()?;
+    let mut mirror = Mirror::start(mirrors::config(&anvil, &[&anvil.url], &url));
+    let mut history = History::begin(&anvil, 3).await?;
+    let provider = key(1).address();
+    let until = |number: u8| 4_000_000_000 + u64::from(number);
+    for number in 0..13 {
+        // One is over already.
+        let expiry = if number == 12 { 1 } else { until(number) };
+        let attribute = keccak256(format!("seal-{number}"));
+        let call = Registry::vouchCall { provider, attribute, expiry: Uint::from(expiry) };
+        send(&anvil, 2, anvil.deployment.registry, &call).await?;
+    }
+    history.mine(1).await?;
+    mirror.reaches(&anvil).await?;
+    let served = Served::start(config(&anvil, &url)).await?;
+    let ends = |item: &Value| -> Vec<u64> {
+        let vouches = item["vouches"].as_array().into_iter().flatten();
+        vouches.filter_map(|vouch| vouch["expiry"].as_u64()).collect()
+    };
+    let alone = served.found(&format!("/v1/providers/{provider:#x}")).await?;
+    let longest_first: Vec<u64> = (0..12).rev().map(until).collect();
+    ensure!(ends(&alone["item"]) == longest_first, "{alone}");
+    let list = served.pages("/v1/providers", "?limit=200").await?;
+    let listed = list.iter().find(|item| item["address"] == json!(provider)).context("nobody")?;
+    ensure!(ends(listed) == longest_first[..10], "{listed}");
+    follows(&served, &anvil).await?;
+    for (number, found) in [(0, 1), (11, 1), (12, 0)] {
+        let query = format!("?where=vouched(\"seal-{number}\")");
+        let items = served.pages("/v1/providers/search", &query).await?;
+        ensure!(items.len() == found, "{query}: {items:?}");
+    }
+    served.stop().await?;
+    mirror.stop().await
+}
+
+/// A name of digits hides no app that has that number, neither from programs nor from people.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_a_number_hides_no_app() -> anyhow::Result<()> {
+    let mut postgres = Postgres::start()?;
+    let anvil = Anvil::start().await?;
+    let url = postgres.database()?;
+    let mut mirror = Mirror::start(mirrors::config(&anvil, &[&anvil.url], &url));
+    let mut history = History::begin(&anvil, 3).await?;
+    for (by, name) in [(1, "shop"), (2, "1")] {
+        let limits =
+            IApps::Limits { replicas: 1, maxLock: 100, maxRate: 1, pods: B256::repeat_byte(1) };
+        let r = IApps::Registration {
+            account: chain::account_id(key(by).address(), B256::ZERO),
+            slot: "20".parse()?,
+            name: name.to_owned(),
+            spec: B256::repeat_byte(2),
+            uri: String::new(),
+            keeper: key(3).address(),
+            fee: 0,
+            limits,
+        };
+        send(&anvil, by, anvil.deployment.apps, &Apps::registerCall { r }).await?;
+    }
+    history.mine(1).await?;
+    mirror.reaches(&anvil).await?;
+    let served = Served::start(config(&anvil, &url)).await?;
+    for (path, name) in [("1", "shop"), ("shop", "shop"), ("name:1", "1"), ("2", "1")] {
+        let app = served.found(&format!("/v1/apps/{path}")).await?;
+        ensure!(app["item"]["name"] == name, "/v1/apps/{path} is {app}");
+        let page = served.ask(Method::GET, &format!("/apps/{path}"), &[]).await?.text().await?;
+        ensure!(
+            page.contains(&format!("<h1>App <bdi>{name}</bdi></h1>")),
+            "/apps/{path} is {page}"
+        );
+    }
+    let list = served.ask(Method::GET, "/apps", &[]).await?.text().await?;
+    for link in ["href=\"/apps/shop\"", "href=\"/apps/name:1\""] {
+        ensure!(list.contains(link), "there is no {link} in {list}");
     }
     served.stop().await?;
     mirror.stop().await

@@ -72,12 +72,14 @@ async fn requests(mut config: Config) -> anyhow::Result<()> {
     // Whoever says that it is somebody else is not believed.
     let (passed, seconds) = passing(&served, &["1.1.1.1", "2.2.2.2", "3.3.3.3"]).await?;
     ensure!((20..=20 + seconds).contains(&passed), "{passed} requests passed in {seconds} s");
-    for path in ["/healthz", "/readyz", "/metrics"] {
-        ensure!(ask(&served, path, "1.1.1.1").await?.0 == StatusCode::OK, "{path} was refused");
-    }
-    for path in ["/v1/openapi.json", "/v1/nothing"] {
-        let (status, _) = ask(&served, path, "1.1.1.1").await?;
-        ensure!(status == StatusCode::TOO_MANY_REQUESTS, "{path}: {status}");
+    ensure!(ask(&served, "/healthz", "1.1.1.1").await?.0 == StatusCode::OK, "it seems dead");
+    for path in ["/v1/openapi.json", "/v1/nothing", "/readyz", "/metrics"] {
+        // A second later one more may pass.
+        let mut refused = false;
+        for _ in 0..10 {
+            refused |= ask(&served, path, "1.1.1.1").await?.0 == StatusCode::TOO_MANY_REQUESTS;
+        }
+        ensure!(refused, "{path} has no limit");
     }
     let body = served.get("/v1/leases").await?.2;
     ensure!(

@@ -8,11 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use nix::unistd::{Uid, User};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid, User},
+};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// How long it may take to answer.
+/// How long it may take to answer, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Postgres, with a cluster that is made for it and goes with it. It listens on a socket in a folder that only its user may
@@ -71,8 +74,14 @@ impl Postgres {
 
     /// Ends it, and removes what it kept.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        // It is gone if it cannot be killed; nobody needs what it has not written yet.
-        let _gone = self.child.kill().await;
+        // Asked to, it closes all connections and gives its shared memory back, which would outlive it if it were killed.
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
+        if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
+            // It is gone if it cannot be killed; nobody needs what it has not written yet.
+            let _gone = self.child.kill().await;
+        }
         self.folder.close().context("the folder of the market's database could not be removed")
     }
 }

@@ -95,6 +95,7 @@ setTimeout(() => {
 }, 300);
 
 async function connect(provider) {
+    if (busy) return;
     try {
         if (wallet !== provider) {
             provider.on?.("accountsChanged", () => void connected());
@@ -108,29 +109,39 @@ async function connect(provider) {
     }
 }
 
-// What can be done with the wallet as it is.
+const elsewhere = `The wallet is on another chain; this market is on chain ${box.dataset.chain}.`;
+
+async function isElsewhere() {
+    return BigInt(await ask("eth_chainId")) !== BigInt(chain);
+}
+
+// What can be done with the wallet as it is. Answers whether that is all there is to do.
 async function connected() {
-    if (busy) return;
+    if (busy) return false;
     [from] = await ask("eth_accounts");
     const name = found.get(wallet);
     if (!from) {
         buttons.replaceChildren(button(`Connect ${name}`, () => connect(wallet)));
-        return say("The wallet shows no account to this page.");
+        say("The wallet shows no account to this page.");
+        return false;
     }
-    if (BigInt(await ask("eth_chainId")) !== BigInt(chain)) {
+    if (await isElsewhere()) {
         buttons.replaceChildren(button(`Switch to chain ${box.dataset.chain}`, change));
-        return say(`The wallet is on another chain; this market is on chain ${box.dataset.chain}.`);
+        say(elsewhere);
+        return false;
     }
     const wanted = plan?.dataset.from;
     if (wanted && wanted.toLowerCase() !== from.toLowerCase()) {
         buttons.replaceChildren(button("Look again", () => connect(wallet)));
-        return say(`The wallet shows ${from}; this has to be sent by ${wanted}. Choose that account in the wallet.`);
+        say(`The wallet shows ${from}; this has to be sent by ${wanted}. Choose that account in the wallet.`);
+        return false;
     }
     const owner = document.getElementById("owner");
     if (owner && !owner.value) owner.value = from;
     buttons.replaceChildren(link("What this address has", `/owners/${from}`));
     if (plan) offerSteps();
     say(`Connected: ${from}, which holds ${amount(await balance())}.`);
+    return true;
 }
 
 async function balance() {
@@ -174,17 +185,26 @@ async function run() {
     } finally {
         busy = false;
     }
-    if (next < plan.children.length) {
-        say(`Step ${next + 1} was not done.`);
+    if (next === plan.children.length) return arrive(block);
+    // The wallet may be the reason: on another chain, with another account.
+    try {
+        if (await connected()) say(`Step ${next + 1} was not done.`);
+    } catch (error) {
         offerSteps();
-        return buttons.querySelector("button").focus();
+        say(await reason(error));
     }
-    await arrive(block);
+    buttons.querySelector("button")?.focus();
 }
 
-// Carries one step out. Answers its block (zero if nothing had to be sent), or nothing if it failed.
+// Carries one step out. Answers its block (zero if nothing had to be sent), or nothing if it failed. The wallet's chain is
+// looked at first, as what is at these addresses elsewhere is anybody's; and the transaction names the chain, as the wallet
+// may change it until it sends.
 async function send(step, tell) {
     try {
+        if (await isElsewhere()) {
+            tell(`${elsewhere} Nothing was sent.`);
+            return undefined;
+        }
         let { to, call: data, allowance } = step.dataset;
         if (allowance) {
             const asked = step.dataset.neededCall && { to: step.dataset.neededTo, data: step.dataset.neededCall };
@@ -203,7 +223,7 @@ async function send(step, tell) {
         }
         const transaction = { from, to, data };
         await ask("eth_call", [transaction, "latest"]);
-        const hash = await ask("eth_sendTransaction", [transaction]);
+        const hash = await ask("eth_sendTransaction", [{ ...transaction, chainId: chain }]);
         tell(`Sent as ${hash}; waiting for a block …`);
         const receipt = await mined(hash);
         if (!receipt) {
