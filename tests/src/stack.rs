@@ -241,7 +241,8 @@ impl Stack {
     pub async fn prometheus(&mut self) -> anyhow::Result<String> {
         let script = project().join("scripts/prometheus");
         let program = run(&mut tokio::process::Command::new(script)).await?;
-        self.image_of("prometheus", &[Path::new(&program)]).await
+        // As the image does that is its default.
+        self.image_of("prometheus", &["--volume", "/prometheus"], &[Path::new(&program)]).await
     }
 
     /// The probe, in an image as add-ons' are.
@@ -249,7 +250,7 @@ impl Stack {
     /// # Errors
     /// When it cannot be made.
     pub async fn probe_addon(&mut self, name: &str) -> anyhow::Result<String> {
-        self.image_of(name, &[&pod::program().await?]).await
+        self.image_of(name, &[], &[&pod::program().await?]).await
     }
 
     /// The provider's own program, with the probe beside it.
@@ -258,18 +259,23 @@ impl Stack {
     /// When the image cannot be made.
     pub async fn bidder(&mut self) -> anyhow::Result<String> {
         let programs = [roadstead()?, pod::program().await?];
-        self.image_of("bidder", &programs.each_ref().map(|path| path.as_path())).await
+        self.image_of("bidder", &[], &programs.each_ref().map(|path| path.as_path())).await
     }
 
     /// An image of some programs alone, as `scripts/addon-image` makes it, in the machine's engine.
     ///
     /// # Errors
     /// When it cannot be made.
-    async fn image_of(&mut self, name: &str, programs: &[&Path]) -> anyhow::Result<String> {
+    async fn image_of(
+        &mut self,
+        name: &str,
+        options: &[&str],
+        programs: &[&Path],
+    ) -> anyhow::Result<String> {
         let name = format!("roadstead-tests/{}:{name}", self.remains.id());
         self.remains.add_image(&name)?;
         let script = project().join("scripts/addon-image");
-        run(tokio::process::Command::new(script).arg(&name).args(programs)).await?;
+        run(tokio::process::Command::new(script).args(options).arg(&name).args(programs)).await?;
         Ok(name)
     }
 

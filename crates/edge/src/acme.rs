@@ -81,7 +81,7 @@ pub struct Want {
     pub proof: Proof,
     /// On whose account its orders go, by any name: nobody has more than [`ORDERS_PER_DAY`].
     pub of: String,
-    /// Whose host it is, by any name of letters and digits. A certificate that is kept is for them alone: that the host once
+    /// Whose host it is, by any name of at most 32 letters and digits. A certificate that is kept is for them alone: that the host once
     /// led here says nothing of who has it by now.
     pub whose: String,
 }
@@ -201,6 +201,11 @@ impl Acme {
         hosts.iter().map(|(host, entry)| (host.clone(), entry.status.clone())).collect()
     }
 
+    /// How it stands with one of them.
+    pub fn status(&self, host: &str) -> Option<Status> {
+        self.0.hosts().get(host).map(|entry| entry.status.clone())
+    }
+
     /// Gets and renews certificates until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut changes = self.0.wanted.subscribe();
@@ -283,10 +288,15 @@ impl Shared {
     }
 
     /// The hosts that are to be ordered now, marked as such, and how long it is until the next is.
+    ///
+    /// Those that failed least go first: hosts that always fail leave what the bounds allow to all others.
     fn due(&self, now: SystemTime) -> (Vec<(String, Want)>, Duration) {
         let (mut due, mut rest) = (Vec::new(), NAP);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        for (host, Host { want, status }) in self.hosts().iter_mut() {
+        let mut hosts = self.hosts();
+        let mut all: Vec<_> = hosts.iter_mut().collect();
+        all.sort_by_key(|(_host, entry)| (entry.status.failures, entry.status.next));
+        for (host, Host { want, status }) in all {
             let Some(next) = status.next.filter(|_| !status.ordering) else { continue };
             match next.duration_since(now) {
                 Ok(until) if !until.is_zero() => rest = rest.min(until),

@@ -18,6 +18,6 @@ mod tls;
 pub use acme::Acme;
 pub use challenges::Challenges;
 pub use counters::{HostStats, LATENCY_BOUNDS, Latency};
-pub use proxy::{Ingress, Limits, serve};
+pub use proxy::{Ingress, Limits};
 pub use routes::{Backend, Routes};
 pub use tls::{BadCertificate, Certificate, Certificates};

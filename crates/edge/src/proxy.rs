@@ -16,7 +16,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http_body_util::{Either, Full};
@@ -137,8 +137,8 @@ impl Ingress {
         Self { challenges, ..self }
     }
 
-    /// That sends visitors who come without TLS, to a host that has one of `certificates`, to the same URL with TLS, at
-    /// the port at which [`https`](Self::https) is reached from outside.
+    /// That sends visitors who come without TLS, to a host that has one of `certificates` that is valid, to the same URL
+    /// with TLS, at the port at which [`https`](Self::https) is reached from outside.
     #[must_use]
     pub fn redirect(self, certificates: Certificates, port: u16) -> Self {
         Self { redirect: Some((certificates, port)), ..self }
@@ -203,18 +203,6 @@ impl Ingress {
         upstream.finished().await;
         result
     }
-}
-
-/// [`Ingress::http`] with all as usual.
-///
-/// # Errors
-/// When the listener gives no connections for a minute.
-pub async fn serve(
-    listener: TcpListener,
-    routes: Routes,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    Ingress::new(routes).http(listener, stop).await
 }
 
 /// What visitors get.
@@ -375,7 +363,8 @@ impl Proxy {
             return Some(refusal::plain(StatusCode::OK, answer));
         }
         let (certificates, port) = ingress.redirect.as_ref()?;
-        certificates.get(host)?;
+        // Browsers would refuse one that is not valid, and nothing would be left of the host.
+        certificates.get(host).filter(|certificate| certificate.is_valid(SystemTime::now()))?;
         let port = if *port == 443 { String::new() } else { format!(":{port}") };
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let location = HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()?;

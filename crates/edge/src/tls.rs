@@ -16,6 +16,10 @@ use rustls::{
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use x509_parser::x509::X509Name;
+
+/// The longest name of an issuer that is told, in characters.
+const MAX_ISSUER: usize = 200;
 
 /// Why a certificate can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,7 @@ pub struct Certificate {
     key: Arc<CertifiedKey>,
     begins: SystemTime,
     expires: SystemTime,
+    issuer: Arc<str>,
 }
 
 impl Certificate {
@@ -69,10 +74,11 @@ impl Certificate {
             .map_err(|err| BadCertificate::Unreadable(err.into()))?;
         let validity = parsed.validity();
         let (begins, expires) = (time(&validity.not_before), time(&validity.not_after));
+        let issuer = name(parsed.issuer()).into();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(BadCertificate::Key)?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(BadCertificate::Pair)?;
-        Ok(Self { key: Arc::new(key), begins, expires })
+        Ok(Self { key: Arc::new(key), begins, expires, issuer })
     }
 
     /// As [`from_pem`](Self::from_pem), for `host`, to be shown at `now`.
@@ -114,6 +120,17 @@ impl Certificate {
         self.expires
     }
 
+    /// Who issued it, as it says itself: organisation and common name, in at most 200 characters, none of which is a
+    /// control character. Empty where it names neither.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whether visitors take it at `now`.
+    pub fn is_valid(&self, now: SystemTime) -> bool {
+        (self.begins..=self.expires).contains(&now)
+    }
+
     /// Whether it is for `host`, which may be a wildcard.
     pub fn covers(&self, host: &str) -> bool {
         // A certificate for all hosts below covers any of them.
@@ -129,6 +146,13 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+/// Whoever made the certificate chose the name, so it is bounded.
+fn name(issuer: &X509Name<'_>) -> String {
+    let parts = issuer.iter_organization().chain(issuer.iter_common_name());
+    let parts: Vec<&str> = parts.filter_map(|part| part.as_str().ok()).collect();
+    parts.join(", ").chars().filter(|c| !c.is_control()).take(MAX_ISSUER).collect()
 }
 
 fn time(time: &x509_parser::time::ASN1Time) -> SystemTime {
@@ -207,7 +231,7 @@ impl ResolvesServerCert for Certificates {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
     use super::*;
 
@@ -267,6 +291,34 @@ mod tests {
         check("b.example", day(20_480), Some("the certificate is not for b.example"));
         check("a.example", day(20_600), Some("the certificate has expired, on Mar  4 "));
         check("a.example", day(20_454), Some("the certificate is not valid before Jan  2 "));
+    }
+
+    #[test]
+    fn an_issuer_is_named_in_bounds() {
+        let issued_by = |names: &[(DnType, &str)]| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+            params.distinguished_name = DistinguishedName::new();
+            for (kind, name) in names {
+                params.distinguished_name.push(kind.clone(), *name);
+            }
+            let chain = params.self_signed(&key).unwrap().pem();
+            let key = key.serialize_pem();
+            Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap().issuer().to_owned()
+        };
+        let (organisation, common) = (DnType::OrganizationName, DnType::CommonName);
+        for (names, expected) in [
+            (vec![], String::new()),
+            (vec![(common.clone(), "R11")], "R11".into()),
+            (
+                vec![(common.clone(), "R11"), (organisation, "An authority")],
+                "An authority, R11".into(),
+            ),
+            (vec![(common.clone(), "a\u{1b}[1mb\n")], "a[1mb".into()),
+            (vec![(common, &*"x".repeat(1_000))], "x".repeat(200)),
+        ] {
+            assert_eq!(issued_by(&names), expected);
+        }
     }
 
     #[test]

@@ -389,6 +389,7 @@ mod tests {
             assert_ne!(pod.hash(), enabled.pod(addon, "2233").unwrap().hash(), "{addon}");
             assert!(pod.ingress().is_empty() && pod.services().len() == 1, "{addon}");
             assert!(pod.networks().values().all(|network| network.internal), "{addon}");
+            assert_eq!(pod.public_ports().count(), 0, "{addon}");
             for service in pod.services().values() {
                 assert!(service.read_only && service.user.is_some(), "{addon}");
                 assert_eq!(service.secrets.len(), 1, "{addon}");

@@ -7,7 +7,8 @@
 //! A page that the operator has open elsewhere gains nothing: the cookie is for this site (`SameSite=Strict`) and out of
 //! scripts' reach, each form carries a word that only this site knows, the browser's word on where a request comes from has
 //! to be right, and a request under a name that is not an address is refused, so that no foreign name can be made to point
-//! here. What leases and pods say is escaped, and nothing that comes from elsewhere is ever run or loaded.
+//! here. What leases and pods say is escaped, and nothing that comes from elsewhere is ever run or loaded: the one script is
+//! this program's own, asks for the page that it is on, and copies what is new.
 
 mod chart;
 mod page;
@@ -50,9 +51,12 @@ use crate::{
 /// The largest form.
 const MAX_FORM: usize = 16 << 10;
 
-/// What the page looks like; nothing else is loaded.
+/// What the page looks like.
 const STYLE: &str =
     concat!(include_str!("../../../assets/base.css"), include_str!("admin/style.css"));
+
+/// What brings a page up to date, where scripts run; nothing needs it.
+const LIVE: &str = include_str!("../../../assets/live.js");
 
 /// The longest maintenance that can be announced, in hours.
 const MAX_HOURS: u64 = 24 * 365;
@@ -124,6 +128,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/status.json", get(status))
         .route("/metrics", get(metrics))
         .route("/style.css", get(style))
+        .route("/live.js", get(live))
         .fallback(nothing)
         .with_state(site)
         .layer(DefaultBodyLimit::max(MAX_FORM))
@@ -139,8 +144,8 @@ async fn guard(request: axum::extract::Request, next: Next) -> Response {
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    let policy = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
-                  frame-ancestors 'none'; base-uri 'none'";
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                  form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -167,11 +172,9 @@ impl FromRequestParts<Arc<Site>> for Operator {
         if bearer(&parts.headers).is_some_and(|word| token.is(word)) {
             return Ok(Self { form: token.form_word("") });
         }
-        let cookie = token::cookie(&parts.headers).ok_or(Refusal::SignIn)?;
-        match token.holds(cookie, house::now()) {
-            true => Ok(Self { form: token.form_word(cookie) }),
-            false => Err(Refusal::SignIn),
-        }
+        let now = house::now();
+        let cookie = token::cookies(&parts.headers).find(|cookie| token.holds(cookie, now));
+        Ok(Self { form: token.form_word(cookie.ok_or(Refusal::SignIn)?) })
     }
 }
 
@@ -224,10 +227,18 @@ async fn nothing(_operator: Operator) -> Refusal {
     Refusal::Missing("There is no such page.".into())
 }
 
-async fn style() -> impl IntoResponse {
-    let headers =
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=300")];
-    (headers, STYLE)
+async fn style() -> Response {
+    file("text/css; charset=utf-8", STYLE)
+}
+
+async fn live() -> Response {
+    file("text/javascript; charset=utf-8", LIVE)
+}
+
+/// What is the same for everybody.
+fn file(kind: &'static str, content: &'static str) -> Response {
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, content).into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -414,7 +425,7 @@ async fn metrics(State(site): Caller, headers: HeaderMap) -> Response {
         token.is_some_and(|token| {
             bearer(&headers).is_some_and(|word| token.is(word))
                 || *name == ADMIN_TOKEN
-                    && token::cookie(&headers).is_some_and(|c| token.holds(c, house::now()))
+                    && token::cookies(&headers).any(|c| token.holds(c, house::now()))
         })
     });
     if !allowed {

@@ -231,6 +231,24 @@ impl HostCertificates {
         notes
     }
 
+    /// The certificate that a host of a lease's is shown with, and why there is none, or no new one.
+    pub(crate) fn of(&self, key: PodKey, host: &Host) -> (Option<Certificate>, Option<String>) {
+        let state = self.lock();
+        match state.owners.get(host) {
+            Some(owner) if *owner != key => {
+                let words = format!("it is served for lease {}, which came first", owner.lease);
+                return (None, Some(words));
+            }
+            Some(_) | None => (),
+        }
+        if let Some(own) = state.own.get(&(host.clone(), key)) {
+            return (own.certificate.clone(), own.error.clone());
+        }
+        let shown = state.owners.get(host).and_then(|_owner| self.shown.get(host.as_str()));
+        let status = self.acme.as_ref().and_then(|acme| acme.status(host.as_str()));
+        (shown, status.and_then(|status| status.error))
+    }
+
     /// What the publisher has to have in its zone for a proof by DNS.
     fn alias(&self, host: &Host, pod: &Pod) -> Option<String> {
         let dns = self.config.acme.as_ref()?.dns.as_ref()?;
@@ -250,9 +268,12 @@ impl State {
         let (host, lease) = (&claim.host, claim.key.lease);
         let source = (claim.pod, envelopes.sent(claim.account, claim.pod));
         let known = self.own.get(&(host.clone(), claim.key));
-        if let Some(known) = known.filter(|known| known.source == source) {
+        // One that could not be used is tried again: it may only have been early, or its envelope unreadable for a moment.
+        let same = known.filter(|known| known.source == source);
+        if let Some(known) = same.filter(|known| known.error.is_none()) {
             return known.certificate.clone();
         }
+        let told = same.and_then(|known| known.error.clone());
         let before = known.and_then(|known| known.certificate.clone());
         let read = || -> Result<Certificate, String> {
             let secrets = envelopes.open(claim.account, claim.pod)?;
@@ -267,11 +288,13 @@ impl State {
         let own = match read() {
             Ok(new) => Own { source, certificate: Some(new), error: None },
             Err(error) => {
-                tracing::warn!(
-                    lease.id = lease,
-                    error,
-                    "the certificate for {host} that came with lease {lease} cannot be used"
-                );
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        lease.id = lease,
+                        error,
+                        "the certificate for {host} that came with lease {lease} cannot be used"
+                    );
+                }
                 Own { source, certificate: before, error: Some(error) }
             }
         };
@@ -299,7 +322,7 @@ impl Own {
     }
 }
 
-fn unix(time: SystemTime) -> u64 {
+pub(crate) fn unix(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -362,7 +385,7 @@ impl TxtRecords for Zone {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use zeroize::Zeroizing;
 
@@ -370,7 +393,7 @@ mod tests {
 
     /// What was sent, and when.
     #[derive(Default)]
-    struct Sent(RefCell<(u64, Secrets)>);
+    struct Sent(RefCell<(u64, Secrets)>, Cell<bool>);
 
     impl Sent {
         fn send(&self, chain: &str, key: &str) {
@@ -387,6 +410,9 @@ mod tests {
         }
 
         fn open(&self, _account: B256, _pod: PodHash) -> Result<Secrets, String> {
+            if self.1.get() {
+                return Err("the disk does not answer".into());
+            }
             Ok(self.0.borrow().1.clone())
         }
     }
@@ -457,6 +483,32 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_could_not_be_read_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificates, sent, pod) = (certificates(folder.path()), Sent::default(), pod());
+        let host: Host = "a.example.org".parse().unwrap();
+        let (chain, key_pem) = pair(host.as_str());
+        sent.send(&chain, &key_pem);
+        sent.1.set(true);
+        certificates.set(&[claim(1, Some(own()))], &sent);
+        let notes = certificates.notes(key(1), &pod);
+        assert!(notes.len() == 1 && notes[0].contains("the disk does not answer"), "{notes:?}");
+        let (shown, why) = certificates.of(key(1), &host);
+        assert_eq!((shown.is_none(), why.as_deref()), (true, Some("the disk does not answer")));
+        // Nothing new was sent.
+        sent.1.set(false);
+        certificates.set(&[claim(1, Some(own()))], &sent);
+        let (shown, why) = certificates.of(key(1), &host);
+        assert_eq!((shown.unwrap().issuer(), why), ("rcgen self signed cert", None));
+        assert_eq!(certificates.notes(key(1), &pod), Vec::<String>::new());
+        assert!(certificates.url(key(1), &host).is_some());
+        // What could be used is not read anew.
+        sent.1.set(true);
+        certificates.set(&[claim(1, Some(own()))], &sent);
+        assert_eq!(certificates.notes(key(1), &pod), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_host_is_the_first_leases_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (certificates, sent, pod) = (certificates(folder.path()), Sent::default(), pod());
@@ -471,6 +523,8 @@ mod tests {
             ["a.example.org is served for lease 1, which came first"]
         );
         assert_eq!(certificates.url(key(2), &host), None);
+        let (shown, why) = certificates.of(key(2), &host);
+        assert!(shown.is_none() && why.is_some_and(|why| why.contains("served for lease 1")));
         // Once the first is gone it is.
         certificates.set(&[claim(2, Some(own()))], &sent);
         assert!(certificates.url(key(2), &host).is_some());

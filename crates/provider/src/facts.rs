@@ -6,7 +6,7 @@ use alloy::primitives::Address;
 use protocol::{
     amount::{Amount, Rate, Token, Units},
     lease::{CloseReason, State},
-    pod::PodHash,
+    pod::{Pod, PodHash},
     resources::{PriceList, Resources},
 };
 use serde::{Deserialize, Serialize};
@@ -18,11 +18,12 @@ pub use crate::house::{
 };
 use crate::{
     addons::{Addon, BidFacts, Grant, Phase as AddonPhase},
+    certificates::unix,
     config::Config,
     house::{self, House},
     leases::{Lease, PodKey},
     reconcile::Shared,
-    wire::Phase,
+    wire::{Phase, PublicPort},
 };
 
 /// How many days of earnings are told.
@@ -173,6 +174,31 @@ pub struct PodFacts {
     pub services: BTreeMap<String, String>,
     /// Its hosts.
     pub hosts: Vec<String>,
+    /// The certificates that they are shown with, where this provider serves HTTPS.
+    #[serde(default)]
+    pub certificates: Vec<CertificateFacts>,
+    /// Its public ports that are open.
+    #[serde(default)]
+    pub ports: Vec<PublicPort>,
+    /// Why others are not open that should be.
+    #[serde(default)]
+    pub port_faults: Vec<String>,
+}
+
+/// The certificate of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// The host.
+    pub host: String,
+    /// Who issued it, as it says itself; nothing where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Until when it is valid, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// Why there is none, or no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What a pod uses.
@@ -407,6 +433,7 @@ fn pod(shared: &Shared, stake: &house::Stake, lease: &Lease) -> PodFacts {
     let found = shared.house.found.borrow().get(&lease.key).cloned().unwrap_or_default();
     let containers = found.of(shared.runs.serving(lease, &found));
     let used = shared.house.usage.now(lease.key);
+    let (ports, port_faults) = shared.ports.of(lease.key, pod.as_ref());
     PodFacts {
         lease: id,
         state: lease.state,
@@ -430,5 +457,24 @@ fn pod(shared: &Shared, stake: &house::Stake, lease: &Lease) -> PodFacts {
             .map(|(name, container)| (name.clone(), container.state.to_string()))
             .collect(),
         hosts: pod.iter().flat_map(|pod| pod.ingress().keys()).map(ToString::to_string).collect(),
+        certificates: certificates(shared, lease.key, pod.as_ref()),
+        ports,
+        port_faults,
     }
+}
+
+fn certificates(shared: &Shared, key: PodKey, pod: Option<&Pod>) -> Vec<CertificateFacts> {
+    let Some((certificates, pod)) = shared.certificates.as_ref().zip(pod) else {
+        return Vec::new();
+    };
+    let hosts = pod.ingress().keys().map(|host| {
+        let (shown, error) = certificates.of(key, host);
+        CertificateFacts {
+            host: host.to_string(),
+            issuer: shown.as_ref().map(|shown| shown.issuer().to_owned()),
+            expires: shown.map(|shown| unix(shown.expires())),
+            error,
+        }
+    });
+    hosts.collect()
 }

@@ -1,8 +1,9 @@
 //! Public TCP and UDP ports: which of the provider's numbers is whose, and where each leads.
 //!
 //! Whoever opens a lease takes at most [`PUBLIC_PORTS`](protocol::pod::limits::PUBLIC_PORTS) numbers, for as long as the
-//! lease is there; that is the worst that it can do to others, who are refused by quotes once there are none. Whoever
-//! sends to a port takes files of this process: all ports of a lease have [`PLACES`] connections and sessions together.
+//! lease is there, and as many again while it changes from one pod to another; that is the worst that it can do to others,
+//! who are refused by quotes once there are none. Whoever sends to a port takes files of this process: all ports of a lease
+//! have [`PLACES`] connections and sessions together, beside a socket for each port.
 //!
 //! A number is written down before anybody is told of it, so it is the same after a restart. It belongs to a service and
 //! its port, whatever pod the lease runs, and to TCP and UDP alike: a name server has one number for both.
@@ -27,8 +28,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config, house, leases::PodKey, wire::PublicPort};
 
-/// How many connections and UDP sessions the ports of a lease have together. Each takes two files.
+/// How many connections and UDP sessions the ports of a lease have together. A connection takes two files, a session one.
 const PLACES: usize = 1_024;
+
+/// What a TCP port takes: one connection more than all have together, so that the one too many is closed at once and does
+/// not wait unheard.
+fn tcp_limits() -> TcpLimits {
+    TcpLimits { connections: PLACES + 1, ..TcpLimits::default() }
+}
 
 /// Whose a number is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -352,7 +359,7 @@ impl State {
         self.open.insert(port.clone(), Open { task, target, stop });
         self.tasks.spawn(async move {
             let ended = match socket {
-                Socket::Tcp(listener) => tcp(listener, leads, TcpLimits::default(), ends).await,
+                Socket::Tcp(listener) => tcp(listener, leads, tcp_limits(), ends).await,
                 Socket::Udp(socket) => udp(socket, leads, UdpLimits::default(), ends).await,
             };
             if let Err(err) = ended {

@@ -1,7 +1,10 @@
 //! `roadstead app`: apps on the chain, whose name is theirs alone and which a keeper keeps deployed within limits.
 
+mod pods;
+
 use std::{convert::Infallible, str::FromStr};
 
+use ::provider::wire::Keeps;
 use alloy::primitives::{Address, B256, aliases::U24};
 use anyhow::{Context as _, ensure};
 use chain::{
@@ -19,6 +22,7 @@ use protocol::{
 };
 use serde::Serialize;
 
+use self::pods::Pods;
 use crate::{
     account::AccountName,
     cli,
@@ -143,6 +147,9 @@ pub(crate) struct Deploy {
     replica: u16,
     #[command(flatten)]
     file: cli::PodFile,
+    /// The other pods that the app may run, where it may run several
+    #[arg(long, value_name = "HASH")]
+    also: Vec<B256>,
     /// This provider alone
     #[arg(long, value_name = "ADDRESS")]
     provider: Option<Address>,
@@ -161,6 +168,9 @@ pub(crate) struct SetLimits {
     app: AppRef,
     /// The Compose file of the pod that may run from now on [default: what may run now]
     file: Option<std::path::PathBuf>,
+    /// A pod that may run beside the file's, by the hash that `roadstead check` tells; give it to whoever deploys, too
+    #[arg(long, value_name = "HASH", requires = "file")]
+    also: Vec<B256>,
     /// How many leases at once
     #[arg(long, value_name = "N")]
     replicas: Option<u16>,
@@ -519,12 +529,21 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
         );
     }
     let pod = ready.pod.hash();
-    let single = limits.pods == known.app.spec;
+    // Of a single one its own hash is all there is to show.
+    let others = if pod.0 == limits.pods { &[][..] } else { &args.also };
+    let pods = Pods::new(pod.0, others);
     ensure!(
-        !single || pod.0 == limits.pods,
+        pods.root() == limits.pods || limits.pods != known.app.spec,
         "{title} may run pod {}, and the file is pod {pod}; `roadstead app set-limits` allows another one",
         limits.pods
     );
+    ensure!(
+        pods.root() == limits.pods,
+        "{title} may run several pods, with the root {}, and the file's pod {pod} and those of --also have another one; \
+         name all others with --also, as its owner did in `roadstead app set-limits`",
+        limits.pods
+    );
+    let proof = pods.proof(pod.0);
     let owner = known.app.owner;
     let salts = chain.accounts_of(owner).await?;
     let salt = salts.get(&known.app.account);
@@ -541,7 +560,8 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
     };
     let mut question = Question::new(&session, &ready, &options)?;
     (question.owner, question.account) = (owner, (salt, known.app.account));
-    question.keeps = (owner != session.wallet()).then(|| known.id());
+    question.keeps =
+        (owner != session.wallet()).then(|| Keeps { app: known.id(), proof: proof.clone() });
     let mut offers = question.offers(options.provider, &progress).await?;
     offers.retain(|offer| offer.response.quote.lock <= limits.maxLock);
     let offer = offers.first().with_context(|| {
@@ -573,7 +593,7 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
         replica: args.replica,
         quote: chain::apps_quote(response.quote.clone()),
         signature: response.signature.clone(),
-        proof: Vec::new(),
+        proof,
     };
     let sent = session.send(apps.0, &call, "opens the lease", &progress).await;
     let sent = sent.context("the replica was not deployed")?;
@@ -671,10 +691,10 @@ async fn set_limits(settings: &Settings, args: &SetLimits) -> anyhow::Result<()>
         replicas: args.replicas.unwrap_or(before.replicas),
         maxLock: max_lock.unwrap_or(before.maxLock),
         maxRate: max_rate.map_or(before.maxRate, |rate| rate.0),
-        pods: pod.unwrap_or(before.pods),
+        pods: pod.map_or(before.pods, |pod| Pods::new(pod, &args.also).root()),
     };
     ensure!(
-        limits != before,
+        limits != before || pod.is_some_and(|pod| pod != known.app.spec),
         "these are the limits of {} already; nothing was sent",
         known.title()
     );

@@ -194,7 +194,7 @@ pub(crate) async fn settle(
     Ok(response)
 }
 
-/// Gives a provider a pod, its images and its secrets, before a lease for it is opened in another way than by its quote.
+/// Gives a provider a pod, its images and its secrets, for a lease that is not opened or changed by its quote.
 pub(crate) async fn hand_over(
     question: &Question<'_>,
     client: &Client,
@@ -493,17 +493,18 @@ fn change_question<'a>(
     Ok(question)
 }
 
-/// Sends the secrets of a pod anew that the lease runs already.
+/// Sends the secrets of a pod anew that the lease runs already. What a quote would ask for that is not taken anyway.
 pub(crate) async fn send_secrets(
     session: &Session,
+    lease: u64,
     ready: &Ready,
     options: &Options,
-    change: &Change,
     progress: &dyn Progress,
 ) -> anyhow::Result<()> {
-    let view = own(session, change.lease).await?;
-    let question = change_question(session, ready, options, change.lease, &view)?;
-    settle(&question, &change.offer, progress).await.map(drop)
+    let view = own(session, lease).await?;
+    let (client, listing) = provider_of(session, view.provider).await?;
+    let question = change_question(session, ready, options, lease, &view)?.any_terms();
+    hand_over(&question, &client, view.provider, &listing, progress).await
 }
 
 /// Makes a change of a lease: its pod and its price, in one transaction.

@@ -127,7 +127,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Volume(verb) => volume::run(&settings, &verb).await,
         Verb::Move(args) => Box::pin(moving::run(&settings, &args)).await,
         Verb::Update { lease, file, max_price, fund, yes } => {
-            publish::update(&settings, &lease, &file, max_price, fund.as_deref(), yes).await
+            let fund = fund.as_deref();
+            Box::pin(publish::update(&settings, &lease, &file, max_price, fund, yes)).await
         }
         Verb::Down { lease } => publish::down(&settings, &lease).await,
         Verb::Fund { amount, account } => publish::fund(&settings, &amount, &account.account).await,

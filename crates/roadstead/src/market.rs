@@ -253,8 +253,8 @@ pub(crate) struct Question<'a> {
     pub(crate) max_rate: Option<Rate>,
     /// The wished terms.
     pub(crate) sla: Terms,
-    /// The app as whose keeper the wallet asks, where the account is somebody else's.
-    pub(crate) keeps: Option<u64>,
+    /// The app as whose keeper the wallet asks, where the account is somebody else's, and that the pod is one of its.
+    pub(crate) keeps: Option<Keeps>,
 }
 
 impl<'a> Question<'a> {
@@ -309,7 +309,7 @@ impl<'a> Question<'a> {
                 grace: self.sla.grace,
                 full: self.sla.full,
             },
-            keeps: self.keeps.map(|app| Keeps { app, proof: Vec::new() }),
+            keeps: self.keeps.clone(),
             secrets,
         };
         let response = client.quote(&request).await?;
@@ -446,7 +446,7 @@ async fn offer(
     let session = question.session;
     let endpoint = Endpoint::new(address, &view.listing)?;
     let client = Client::new(endpoint, session.chain(), session.sender.signer().clone());
-    let client = client.keeping(question.keeps);
+    let client = client.keeping(question.keeps.as_ref().map(|keeps| keeps.app));
     let ask = question.ask(&client, address, &view, false);
     let response = tokio::time::timeout(PATIENCE, ask)
         .await

@@ -129,20 +129,31 @@ pub(crate) async fn update(
         provider: None,
     };
     money::require_afloat(&session, &options.account, view.account, options.fund).await?;
-    let change = deploy::ask_change(&session, id, &ready, &options).await?;
-    let rate = change.offer.response.rate();
-    if deploy::pod_of(&session, id).await? == ready.pod.hash() && rate >= change.before {
-        // Secrets are no part of the pod, and those of certificates are read whenever they come.
-        let certificates = ready.pod.tls().values().any(|tls| matches!(tls, Tls::Own { .. }));
-        if certificates {
-            deploy::send_secrets(&session, &ready, &options, &change, &progress).await?;
+    // Secrets are no part of the pod, and those of certificates are read whenever they come.
+    let runs = deploy::pod_of(&session, id).await? == ready.pod.hash();
+    let certificates = ready.pod.tls().values().any(|tls| matches!(tls, Tls::Own { .. }));
+    let asked = deploy::ask_change(&session, id, &ready, &options).await;
+    let cheaper = |change: &deploy::Change| change.offer.response.rate() < change.before;
+    let change = match asked {
+        Ok(change) if !runs || cheaper(&change) => change,
+        // The lease goes on as it was agreed to, whatever a change would cost by now.
+        Err(err) if !runs || !certificates => return Err(err),
+        asked => {
+            if certificates {
+                deploy::send_secrets(&session, id, &ready, &options, &progress).await?;
+            }
+            let value = serde_json::json!({ "lease": id, "changed": false });
+            return output::show(settings.json, &value, || {
+                let sent =
+                    if certificates { "its certificates were sent" } else { "nothing was sent" };
+                let why = match asked {
+                    Ok(_dearer) => "would cost no less".to_owned(),
+                    Err(err) => format!("cannot be had otherwise ({})", output::causes(&err)),
+                };
+                format!("lease {id} runs this pod already, and {why}; {sent}")
+            });
         }
-        let value = serde_json::json!({ "lease": id, "changed": false });
-        return output::show(settings.json, &value, || {
-            let sent = if certificates { "its certificates were sent" } else { "nothing was sent" };
-            format!("lease {id} runs this pod already, and would cost no less; {sent}")
-        });
-    }
+    };
     let question = format!(
         "Change lease {id}, which costs {} now, for {}?",
         change.before.per_hour(&session.token),

@@ -91,6 +91,8 @@ async fn prometheus_keeps_the_providers_metrics_over_restarts() -> anyhow::Resul
 
         // It does not end with the provider, and is adopted with its data.
         let before = container(stack).await?;
+        let host = stack.docker.inspect(&before.id).await?.host_config.unwrap_or_default();
+        ensure!(host.port_bindings.unwrap_or_default().is_empty(), "it has ports of the machine");
         stack.provider.kill().await?;
         let lost = query(page, "up").await;
         ensure!(lost.is_err(), "its page is the provider's to show: {lost:?}");
@@ -311,7 +313,7 @@ async fn a_hostile_bidder_bids_within_the_operators_limits_at_most() -> anyhow::
         running(stack, "bidder").await?;
         let id = container(stack).await?.id;
         let ask = async |docker: &tests::Docker, token: &str, path: &str, body: &str| {
-            docker.exec(&id, &["/roadstead-probe", "ask", token, path, body]).await
+            docker.exec(&id, &["/bin/roadstead-probe", "ask", token, path, body]).await
         };
         let docker = stack.docker.clone();
         let pod = ordered(stack).await?;
@@ -389,7 +391,7 @@ async fn a_program_of_the_operators_decides() -> anyhow::Result<()> {
     story(Setup::default(), async |stack| {
         risks(&mut stack.provider, "max_no_show = \"0.5\"").await?;
         let image = stack.bidder().await?;
-        let program = "kind = \"scripted\"\nprogram = [\"/roadstead\", \"--version\"]";
+        let program = "kind = \"scripted\"\nprogram = [\"/bin/roadstead\", \"--version\"]";
         bids(&stack.provider, &image, program).await?;
         let pod = ordered(stack).await?;
         let place = ["order", "place", pod.path(), "--max-price", "0.02/h", "--duration", "1h"];
@@ -403,7 +405,7 @@ async fn a_program_of_the_operators_decides() -> anyhow::Result<()> {
             Ok(Some(()))
         })
         .await?;
-        let program = "kind = \"scripted\"\nprogram = [\"/roadstead-probe\", \"bid\"]";
+        let program = "kind = \"scripted\"\nprogram = [\"/bin/roadstead-probe\", \"bid\"]";
         bids(&stack.provider, &image, program).await?;
         until_within("the program's bid leads", PATIENCE, async || {
             let row = bid(&stack.provider, order).await?;

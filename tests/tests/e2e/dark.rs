@@ -261,11 +261,28 @@ async fn a_keeper_deploys_what_it_keeps_and_nothing_else() -> anyhow::Result<()>
         pod.change("guestbook.localhost", "other.localhost")?;
         let second = ["app", "deploy", "shop", "1", &file, "--yes"];
         keeper.run(&second).await?.refused(1, &["may run pod"])?;
+
+        // Its owner allows either, and the keeper shows that the pod is one of them.
+        let hash = async || {
+            let checked = owner.json(&["check", &file]).await?;
+            anyhow::Ok(checked["hash"].as_str().context("there is no hash")?.to_owned())
+        };
+        let other = hash().await?;
+        pod.change("other.localhost", "guestbook.localhost")?;
+        let first = hash().await?;
+        owner.json(&["app", "set-limits", "shop", &file, "--also", &other]).await?;
+        pod.change("guestbook.localhost", "other.localhost")?;
+        keeper.run(&second).await?.refused(1, &["may run several pods"])?;
+        let deployed = keeper.json(&[&second[..], &["--also", &first]].concat()).await?;
+        stack.provider.site("other.localhost")?.get("/").await?;
+        keeper.json(&["app", "close", "shop", "1"]).await?;
+        stack.closed(number(&deployed["lease"])?, CloseReason::PayerDone).await?;
         keeper.json(&["app", "close", "shop", "0"]).await?;
         stack.closed(lease, CloseReason::PayerDone).await?;
         owner.json(&["app", "set-keeper", "shop", &stranger.address().to_string()]).await?;
         pod.change("other.localhost", "guestbook.localhost")?;
-        keeper.run(&deploy).await?.refused(1, &["does not keep app 1"])?;
+        let again = [&deploy[..], &["--also", &other]].concat();
+        keeper.run(&again).await?.refused(1, &["does not keep app 1"])?;
         stack.nothing_is_left().await
     })
     .await

@@ -275,6 +275,15 @@ async fn a_publishers_own_certificate_is_shown_and_can_be_renewed() -> anyhow::R
         ensure!(former.get("/").await.is_err(), "the old one is still shown");
         ensure!(stack.container(deployed.lease).await?.id == before.id, "the pod was started anew");
 
+        // It does not matter what a lease would cost by now: it goes on as it was agreed to.
+        let (third, third_key) = own(SHOP)?;
+        write(&third, &third_key)?;
+        let args = ["update", &lease, pod.path(), "--yes", "--max-price", "0.000001/h"];
+        let said = stack.publisher.json(&args).await?;
+        ensure!(said["changed"] == false, "{said}");
+        let renewed = Site::secure(address, SHOP, third.as_bytes())?;
+        until("the third is shown", async || Ok(Some(renewed.get("/").await?))).await?;
+
         // Neither key lies on the provider's disk, nor did an authority have any part in it.
         let acme = until("the authority's folder is there", async || {
             Ok(std::fs::read_dir(stack.provider.data().join("acme"))?.next())
@@ -282,7 +291,7 @@ async fn a_publishers_own_certificate_is_shown_and_can_be_renewed() -> anyhow::R
         .await??;
         ensure!(std::fs::read_dir(acme.path())?.next().is_none(), "an order was placed");
         let secret = |key: &str| key.lines().nth(1).unwrap_or_default().to_owned();
-        let keys = [secret(&first_key), secret(&second_key)];
+        let keys = [&first_key, &second_key, &third_key].map(|key| secret(key));
         ensure!(lies(&stack.provider.data(), &keys)?.is_none(), "a key lies on the disk");
         Ok(())
     })

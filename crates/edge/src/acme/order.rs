@@ -16,6 +16,10 @@ use crate::{
 /// How long the authority may take to look, and to write the certificate.
 const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
 
+/// The longest host, in bytes. With [whose it is](super::Want::whose) it is a file's name, of at most 255 bytes, and
+/// with `_acme-challenge` a record's, of at most 253.
+const MAX_HOST: usize = 200;
+
 /// A private key and the chain of its certificate.
 pub(super) struct Pem {
     pub(super) key: String,
@@ -27,6 +31,11 @@ pub(super) struct Pem {
 pub(super) enum OrderError {
     #[error("{0:?} is not a host that can have a certificate")]
     Host(String),
+    #[error(
+        "{0} has {bytes} bytes, and hosts of at most {MAX_HOST} can have a certificate from an authority; bring one, or shorten it",
+        bytes = .0.len()
+    )]
+    TooLong(String),
     #[error("a wildcard can be proved by DNS only")]
     Wildcard,
     #[error("there is nowhere to set DNS records")]
@@ -118,8 +127,11 @@ pub(super) fn check(host: &str, proof: Proof) -> Result<(), OrderError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if host.len() > 253 || !name.contains('.') || !name.split('.').all(label) {
+    if !name.contains('.') || !name.split('.').all(label) {
         return Err(OrderError::Host(host.to_owned()));
+    }
+    if host.len() > MAX_HOST {
+        return Err(OrderError::TooLong(host.to_owned()));
     }
     Ok(())
 }
@@ -200,10 +212,15 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_folder_are_none() {
+        let longest = "a.".repeat(96) + "aexample";
+        let longer = format!("{longest}s");
+        let error = format!("{longer} has 201 bytes, and hosts of at most 200 can have");
         for (host, proof, error) in [
             ("a.example", Proof::Http01, None),
             ("xn--bcher-kva.example", Proof::Http01, None),
             ("*.a.example", Proof::Dns01, None),
+            (&longest, Proof::Dns01, None),
+            (&longer, Proof::Dns01, Some(&*error)),
             ("*.a.example", Proof::Http01, Some("a wildcard can be proved by DNS only")),
             ("localhost", Proof::Http01, Some("\"localhost\" is not a host")),
             ("", Proof::Http01, Some("\"\" is not a host")),

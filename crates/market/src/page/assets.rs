@@ -47,8 +47,9 @@ pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
 });
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
-pub(super) static LIVE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("live", "js", "text/javascript", include_str!("assets/live.js")));
+pub(super) static LIVE: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("live", "js", "text/javascript", include_str!("../../../../assets/live.js"))
+});
 pub(super) static WALLET: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("wallet", "js", "text/javascript", include_str!("assets/wallet.js"))
 });

@@ -6,7 +6,8 @@
 //!
 //! Who places orders is anybody, at the price of a deposit each. The worst of them withholds what the pod needs once the order
 //! is awarded, and is paid what a winner loses that does not start. So a bid that would lose more than the operator allows
-//! is not sent; by default that is every bid that would lose anything. So many orders are remembered, the newest.
+//! is not sent; by default that is every bid that would lose anything. So many orders are remembered: those that this
+//! provider leads or has won, then the newest.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,6 +37,9 @@ use crate::{
 
 /// How many orders are remembered.
 const MAX_ORDERS: usize = 1_000;
+
+/// How many blocks are read at a time; what was read of them stays so whatever fails afterwards.
+const BLOCKS: u64 = 10_000;
 
 /// The longest reason of a bidder's that is remembered, in characters.
 const MAX_WORDS: usize = 200;
@@ -134,21 +138,88 @@ pub(crate) struct Bids {
 struct Read {
     /// The first block that was not read for good.
     next: u64,
-    /// Those that were placed before that, and since which block each was seen to be over.
-    known: BTreeMap<u64, (Placement, Option<u64>)>,
+    /// Those that were placed before that.
+    known: BTreeMap<u64, Known>,
     /// As of which block the rest is.
     head: Option<u64>,
     seen: Arc<Seen>,
+}
+
+#[derive(Debug)]
+struct Known {
+    placement: Placement,
+    /// Since which block it was seen to be over.
+    over: Option<u64>,
+    /// Whether this provider led it, or had won it, when that was looked at last.
+    ours: bool,
+}
+
+impl Known {
+    fn note(&mut self, standing: &OrderStanding, me: Address, head: u64) {
+        let view = &standing.view;
+        self.ours = view.leader == me && matches!(view.state, OPEN | AWARDED);
+        match view.state {
+            OVER => _ = self.over.get_or_insert(head),
+            _ => self.over = None,
+        }
+    }
+
+    /// What is forgotten last matters most.
+    fn matters(&self) -> u8 {
+        match (self.ours, self.over) {
+            (true, _) => 2,
+            (false, None) => 1,
+            (false, Some(_)) => 0,
+        }
+    }
+}
+
+/// Forgets what there is too much of: of those that matter least, the oldest first.
+fn trim<T>(all: &mut BTreeMap<u64, T>, most: usize, matters: impl Fn(&T) -> u8) {
+    let many = all.len().saturating_sub(most);
+    if many == 0 {
+        return;
+    }
+    let mut order: Vec<(u8, u64)> = all.iter().map(|(id, one)| (matters(one), *id)).collect();
+    order.sort_unstable();
+    for (_matters, id) in order.into_iter().take(many) {
+        all.remove(&id);
+    }
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     now: u64,
     orders: Vec<(Placement, OrderStanding)>,
+    /// How the leases stand that this provider won with orders that are not settled.
+    won: BTreeMap<u64, State>,
     vouched: BTreeMap<(Address, B256), u64>,
     /// Of the bond, in token base units.
     free: u128,
     no_show_bps: u16,
+}
+
+impl Seen {
+    /// What `me` bound by bids: of the bond, and the pods for which no lease has the room yet. What an order was won with stays
+    /// bound as long as its lease is open, and what a no-show would cost until the order is settled.
+    fn bound(&self, me: Address, has_room: impl Fn(u64) -> bool) -> (u128, Vec<Option<Resources>>) {
+        let (mut binds, mut pods) = (0_u128, Vec::new());
+        for (placement, OrderStanding { view, .. }) in &self.orders {
+            if view.leader != me {
+                continue;
+            }
+            let lease = self.won.get(&view.lease);
+            let open = view.state == OPEN || matches!(lease, Some(State::Pending | State::Active));
+            binds = binds.saturating_add(match open {
+                true => bound(view.coverage, self.no_show_bps),
+                false => no_show(view.coverage, self.no_show_bps),
+            });
+            if open && !(view.state == AWARDED && has_room(view.lease)) {
+                pods.push(resources(&placement.order));
+            }
+        }
+        (binds, pods)
+    }
 }
 
 /// What an order is held against.
@@ -311,39 +382,53 @@ impl Bids {
         }
         let (chain, me) = (shared.sender.chain(), shared.sender.address());
         let from = read.next.max(chain.deployment().block);
-        let placed = chain.placed(from, snapshot.head.number).await?;
-        let mut recent = Vec::new();
-        for placement in placed {
-            match placement.block <= snapshot.confirmed {
-                true => {
-                    read.known.insert(placement.id, (placement, None));
+        let (head, confirmed) = (snapshot.head.number, snapshot.confirmed);
+        let (mut recent, mut start) = (Vec::new(), from);
+        while start <= head {
+            let end = head.min(start.saturating_add(BLOCKS - 1));
+            for placement in chain.placed(start, end).await? {
+                match placement.block <= confirmed {
+                    true => {
+                        let known = Known { placement, over: None, ours: false };
+                        read.known.insert(known.placement.id, known);
+                    }
+                    // Read anew each time: a reorganisation may take it back.
+                    false => recent.push(placement),
                 }
-                // Read anew each time: a reorganisation may take it back.
-                false => recent.push(placement),
             }
+            read.next = read.next.max(end.min(confirmed) + 1);
+            if read.known.len() > MAX_ORDERS {
+                // Which of them are this provider's has to be known before any is forgotten.
+                let ids: Vec<u64> = read.known.keys().copied().collect();
+                let standings = chain.order_standings(&ids).await?;
+                for (known, standing) in read.known.values_mut().zip(&standings) {
+                    known.note(standing, me, head);
+                }
+                trim(&mut read.known, MAX_ORDERS, Known::matters);
+            }
+            start = end + 1;
         }
-        read.next = read.next.max(snapshot.confirmed + 1);
-        read.known.retain(|_, (_, over)| over.is_none_or(|over| over > snapshot.confirmed));
-        while read.known.len() > MAX_ORDERS {
-            read.known.pop_first();
-        }
-        let known = read.known.values().map(|(placement, _)| placement.clone());
+        read.known.retain(|_, known| known.over.is_none_or(|over| over > confirmed));
+        let known = read.known.values().map(|known| known.placement.clone());
         let all: Vec<Placement> = known.chain(recent).collect();
         let ids: Vec<u64> = all.iter().map(|placement| placement.id).collect();
         let standings = chain.order_standings(&ids).await?;
         let mut orders = Vec::new();
         for (placement, standing) in all.into_iter().zip(standings) {
-            let state = standing.view.state;
-            if state == OVER
-                && let Some((_, over)) = read.known.get_mut(&placement.id)
-            {
-                over.get_or_insert(snapshot.head.number);
+            if let Some(known) = read.known.get_mut(&placement.id) {
+                known.note(&standing, me, head);
             }
             self.follow(placement.id, me, &standing);
-            if matches!(state, OPEN | AWARDED) {
+            if matches!(standing.view.state, OPEN | AWARDED) {
                 orders.push((placement, standing));
             }
         }
+        let won = orders.iter().map(|(_, standing)| &standing.view);
+        let won = won.filter(|view| view.state == AWARDED && view.leader == me);
+        let won: Vec<u64> = won.map(|view| view.lease).collect();
+        let states = chain.lease_views(&won, None).await?;
+        let states = states.iter().map(|view| view.lease.state.try_into().unwrap_or(State::None));
+        let won = won.iter().copied().zip(states).collect();
         let mut vouches: Vec<(Address, B256)> = orders
             .iter()
             .flat_map(|(placement, _)| &placement.order.requirements)
@@ -359,11 +444,12 @@ impl Bids {
         let seen = Arc::new(Seen {
             now: snapshot.head.timestamp,
             orders,
+            won,
             vouched: vouches.into_iter().zip(until).collect(),
             free: bond.bonded.saturating_sub(bond.locked),
             no_show_bps: chain.auction().NO_SHOW_BPS().call().await?,
         });
-        read.head = Some(snapshot.head.number);
+        read.head = Some(head);
         read.seen = Arc::clone(&seen);
         Ok(seen)
     }
@@ -384,8 +470,11 @@ impl Bids {
             (_, _) if facts.standing == Standing::Won => Standing::Won,
             (_, _) => Standing::Over,
         };
-        if (view.state, mine) == (AWARDED, true) {
-            facts.lease = Some(view.lease);
+        match (view.state, mine) {
+            (AWARDED, true) => facts.lease = Some(view.lease),
+            // It was opened anew, as the one that had won did not start.
+            (OPEN, _) => facts.lease = None,
+            (_, _) => (),
         }
     }
 
@@ -396,20 +485,10 @@ impl Bids {
         let open = snapshot.leases.values();
         let open = open.filter(|lease| matches!(lease.state, State::Pending | State::Active));
         let mut free = Some(shared.free(open.map(|lease| lease.pod)));
-        let mut binds = 0_u128;
-        for (placement, standing) in &seen.orders {
-            let view = &standing.view;
-            if view.leader != me {
-                continue;
-            }
-            binds = binds.saturating_add(bound(view.coverage, seen.no_show_bps));
-            // What was won and is a lease by now has its room already.
-            if snapshot.leases.keys().any(|key| key.lease == view.lease) {
-                continue;
-            }
-            free = free
-                .zip(resources(&placement.order))
-                .and_then(|(free, needed)| free.checked_sub(needed));
+        let has_room = |lease| snapshot.leases.keys().any(|key| key.lease == lease);
+        let (binds, pods) = seen.bound(me, has_room);
+        for needed in pods {
+            free = free.zip(needed).and_then(|(free, needed)| free.checked_sub(needed));
         }
         House {
             me,
@@ -521,9 +600,11 @@ impl Bids {
         {
             tracing::info!(order = facts.order, reason = %why.reason, "no bid for order {}: {}", facts.order, why.words);
         }
-        while told.len() > MAX_ORDERS {
-            told.pop_first();
-        }
+        trim(&mut told, MAX_ORDERS, |facts| match facts.standing {
+            Standing::Leads | Standing::Won => 2,
+            Standing::Outbid | Standing::Lost => 1,
+            Standing::NoBid | Standing::Over => 0,
+        });
     }
 
     /// Remembers why the bidder does not bid.
@@ -662,6 +743,68 @@ mod tests {
             assert_eq!(no_show(coverage, bps), lost);
             assert_eq!(bound(coverage, bps), coverage + lost);
         }
+    }
+
+    #[test]
+    fn what_is_this_providers_is_forgotten_last() {
+        let mut all = BTreeMap::from([(1, 2), (2, 0), (3, 1), (4, 0), (5, 1)]);
+        let mut check = |most: usize, left: &[u64]| {
+            trim(&mut all, most, |matters| *matters);
+            assert_eq!(all.keys().copied().collect::<Vec<_>>(), left, "{most}");
+        };
+        check(5, &[1, 2, 3, 4, 5]);
+        check(4, &[1, 3, 4, 5]);
+        check(2, &[1, 5]);
+        check(1, &[1]);
+        check(0, &[]);
+
+        let (me, other) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let placement = Placement { id: 1, payer: other, order: Order::default(), block: 1 };
+        let mut known = Known { placement, over: None, ours: false };
+        for (state, leader, head, over, matters) in [
+            (OPEN, other, 7, None, 1),
+            (OPEN, me, 8, None, 2),
+            (AWARDED, me, 9, None, 2),
+            (OVER, me, 10, Some(10), 0),
+            (OVER, me, 11, Some(10), 0),
+            // A reorganisation took that back, and what did not start is open again.
+            (OPEN, Address::ZERO, 12, None, 1),
+        ] {
+            let view = OrderView { state, leader, ..OrderView::default() };
+            known.note(&OrderStanding { view, next_rate: 0 }, me, head);
+            assert_eq!((known.over, known.matters()), (over, matters), "{state} at {head}");
+        }
+    }
+
+    #[test]
+    fn what_was_won_binds_room_and_bond_while_its_lease_is_open() {
+        let (me, other) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let order = Order { cpu: 100, ..Order::default() };
+        let check = |what: &str,
+                     state: u8,
+                     leader: Address,
+                     lease: Option<State>,
+                     room: bool,
+                     wanted: (u128, usize)| {
+            let placement = Placement { id: 1, payer: other, order: order.clone(), block: 1 };
+            let view =
+                OrderView { state, leader, lease: 7, coverage: 1_000, ..OrderView::default() };
+            let seen = Seen {
+                orders: vec![(placement, OrderStanding { view, next_rate: 0 })],
+                won: lease.map(|state| (7, state)).into_iter().collect(),
+                no_show_bps: 1_000,
+                ..Seen::default()
+            };
+            let (binds, pods) = seen.bound(me, |lease| lease == 7 && room);
+            assert_eq!((binds, pods.len()), wanted, "{what}");
+        };
+        check("somebody else leads", OPEN, other, None, false, (0, 0));
+        check("it leads", OPEN, me, None, false, (1_100, 1));
+        check("it won", AWARDED, me, Some(State::Pending), false, (1_100, 1));
+        check("its lease has the room", AWARDED, me, Some(State::Pending), true, (1_100, 0));
+        check("it runs", AWARDED, me, Some(State::Active), true, (1_100, 0));
+        check("its lease is over", AWARDED, me, Some(State::Closed), true, (100, 0));
+        check("its lease is forgotten", AWARDED, me, Some(State::Closed), false, (100, 0));
     }
 
     #[test]

@@ -70,8 +70,8 @@ pub(super) struct Door {
     pub(super) data: PathBuf,
     pub(super) addon: Addon,
     pub(super) bucket: Arc<Bucket>,
-    /// Bids that are under way.
-    pub(super) jobs: Mutex<JoinSet<()>>,
+    /// Bids that are under way. They outlive this door, which closes when the add-on's container ends.
+    pub(super) jobs: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// Lets so many requests through, and so many more each second.

@@ -15,7 +15,11 @@ use protocol::{
     lease::State,
     pod::{Pod, PodHash},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -91,6 +95,8 @@ struct Keeper {
     /// Where its page is in its container.
     at: watch::Sender<Option<SocketAddr>>,
     tasks: JoinSet<()>,
+    /// Bids that are under way, whichever door they came by.
+    bids: Arc<Mutex<JoinSet<()>>>,
     failures: (u32, Option<Instant>),
     /// Whether nothing of it is there any more.
     cleared: bool,
@@ -127,6 +133,7 @@ pub(crate) async fn run(
         page: None,
         at: watch::Sender::default(),
         tasks: JoinSet::new(),
+        bids: Arc::default(),
         failures: (0, None),
         cleared: false,
     };
@@ -135,7 +142,7 @@ pub(crate) async fn run(
     let (mut before, mut looks) = (None, 0_u32);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             _ = tick.tick() => (),
         }
         while keeper.tasks.try_join_next().is_some() {}
@@ -156,13 +163,16 @@ pub(crate) async fn run(
         }
         let data = keeper.data.clone();
         let passed = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             passed = keeper.pass() => passed,
             // Whatever is under way (an image may take long) is not wanted so any more.
             () = changed(&data, addon, &now) => continue,
         };
         keeper.note(passed);
     }
+    // What was sent is waited for, as long as there is time.
+    let mut bids = keeper.bids.lock().await;
+    while bids.join_next().await.is_some() {}
 }
 
 /// When the files that say what is wanted were last written.
@@ -328,7 +338,7 @@ impl Keeper {
             data: self.data.clone(),
             addon: self.addon,
             bucket: Arc::clone(&self.bucket),
-            jobs: Default::default(),
+            jobs: Arc::clone(&self.bids),
         });
         let stop = CancellationToken::new();
         self.tasks.spawn(door::keep(listener, door, stop.clone()));

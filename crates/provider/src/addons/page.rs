@@ -1,9 +1,10 @@
 //! An add-on's page, shown on this machine alone.
 //!
-//! What the add-on serves is not trusted, and the admin page is at the same address under another port. So neither the
-//! cookie that opens that one nor any token is passed on, the add-on sets and clears no cookie, and names that are no
-//! addresses are refused as they are there. Scripts of this page are of another origin than the admin page, which takes
-//! nothing from them.
+//! What the add-on serves is not trusted, and the admin page is at the same address under another port. Cookies know no
+//! ports: browsers send the one that opens the admin page here, too, so neither it nor any token is passed on, and answers
+//! set and clear none. Names that are no addresses are refused as they are there. Scripts of this page are of another origin
+//! than the admin page, which takes nothing from them, and they cannot read its cookie (`HttpOnly`). They may set cookies
+//! of their own for the address; the worst that comes of it is that the browser drops others, and the operator signs in anew.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,7 @@
-//! The pages: HTML that needs no script, on a phone as on a desk, by day as by night.
+//! The pages: HTML that needs no script, on a phone as on a desk, by day as by night. Where scripts run, parts that are marked
+//! `data-live` are brought up to date by themselves; rows have ids, so that each stays the same one.
+
+use std::time::{Duration, SystemTime};
 
 use maud::{DOCTYPE, Markup, html};
 use protocol::{
@@ -17,6 +20,7 @@ use crate::{
         mode::minute,
         series::{Series, Use},
     },
+    records::rfc3339,
     wire::LeaseEvent,
 };
 
@@ -37,6 +41,7 @@ fn frame(title: &str, nav: Option<(&Facts, &str)>, body: &Markup) -> Markup {
                 title { (title) " · Roadstead provider" }
                 link rel="stylesheet" href="/style.css";
                 link rel="icon" href="data:,";
+                script type="module" src="/live.js" {}
             }
             body {
                 header {
@@ -55,7 +60,9 @@ fn frame(title: &str, nav: Option<(&Facts, &str)>, body: &Markup) -> Markup {
                         }
                         p class="who" {
                             code { (facts.provider.to_string()) }
-                            " in " (facts.region) ", as of " (minute(facts.now))
+                            " in " (facts.region) ", "
+                            span id="now" data-live { "as of " (second(facts.now)) }
+                            span id="stale" role="alert" hidden { " No answer since then: it is away, or you are signed out." }
                         }
                     }
                 }
@@ -88,41 +95,54 @@ pub(super) fn overview(
     let body = html! {
         h1 { "Overview" }
         @if let Some(notice) = notice { p class="notice" role="status" { (notice) } }
-        @if facts.mode.mode != ModeName::Open {
-            p class="warning" { "No quotes: " (facts.mode.words()) "." }
-        }
-        @for reserve in short {
-            p class="warning" {
-                "No quotes: short of " (reserve.what)
-                @if let Some(at) = &reserve.at { " at " (at) }
-                ": " (amount_of(&reserve.what, reserve.free)) " free, "
-                (amount_of(&reserve.what, reserve.least)) " are to stay so. What runs goes on."
+        div id="warnings" data-live {
+            @if facts.mode.mode != ModeName::Open {
+                p class="warning" { "No quotes: " (facts.mode.words()) "." }
+            }
+            @for reserve in short {
+                p class="warning" {
+                    "No quotes: short of " (reserve.what)
+                    @if let Some(at) = &reserve.at { " at " (at) }
+                    ": " (amount_of(&reserve.what, reserve.free)) " free, "
+                    (amount_of(&reserve.what, reserve.least)) " are to stay so. What runs goes on."
+                }
             }
         }
-        (tiles(facts, token))
-        section {
-            h2 id="pods" { "Pods" }
-            (pods(facts, token, page, series))
-        }
+        div id="tiles" data-live { (tiles(facts, token)) }
+        (section("pods", "Pods", &pods(facts, token, page, series)))
         div class="columns" {
-            section { h2 id="earnings" { "Collected per day" } (earnings(facts, token)) }
-            section { h2 id="stake" { "Stake" } (stake(facts, token)) }
-            section { h2 id="capacity" { "Capacity" } (capacity(facts)) }
-            section { h2 id="mode" { "New leases" } (mode(facts, form)) }
+            (section("earnings", "Collected per day", &earnings(facts, token)))
+            (section("stake", "Stake", &stake(facts, token)))
+            (section("capacity", "Capacity", &capacity(facts)))
+            (section("mode", "New leases", &mode(facts, form)))
         }
-        section { h2 id="prices" { "Prices" } (price_list(facts, token)) }
-        section { h2 id="closes" { "Leases that ended" } (closes(facts)) }
-        section { h2 id="challenges" { "Challenges" } (challenges(facts)) }
-        @if !facts.addons.is_empty() {
-            section { h2 id="addons" { "Add-ons" } (addons(facts)) }
+        (section("prices", "Prices", &price_list(facts, token)))
+        (section("closes", "Leases that ended", &closes(facts)))
+        (section("challenges", "Challenges", &challenges(facts)))
+        div id="more" data-live {
+            @if !facts.addons.is_empty() { (section("addons", "Add-ons", &addons(facts))) }
+            @if !facts.bids.is_empty() { (section("bids", "Bids", &bids(facts, token))) }
         }
-        @if !facts.bids.is_empty() {
-            section { h2 id="bids" { "Bids" } (bids(facts, token)) }
-        }
-        section { h2 id="errors" { "Last errors" } (errors(facts)) }
-        section { h2 id="machine" { "Machine and chain" } (machine(facts)) }
+        (section("errors", "Last errors", &errors(facts)))
+        (section("machine", "Machine and chain", &machine(facts)))
     };
     frame("Overview", Some((facts, form)), &body)
+}
+
+/// A part of the page under a heading, brought up to date by itself.
+fn section(id: &str, title: &str, content: &Markup) -> Markup {
+    html! {
+        section {
+            h2 id=(id) { (title) }
+            div id={ (id) "-live" } data-live { (content) }
+        }
+    }
+}
+
+/// `2026-01-31 12:00:07 UTC`.
+fn second(unix: u64) -> String {
+    let text = rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(unix));
+    format!("{} UTC", text.get(..19).unwrap_or_default().replace('T', " "))
 }
 
 fn money(amount: Amount, token: &Token) -> String {
@@ -215,12 +235,19 @@ fn pod_row(
     };
     let limits = pod.limits;
     html! {
-        tr {
+        tr id={ "pod-" (pod.lease) } {
             th scope="row" data-label="Lease" { a href={ "/leases/" (pod.lease) } { (pod.lease) } }
             td data-label="State" {
                 span class={ "state " (phase_name(pod.phase)) } { (phase_name(pod.phase)) }
                 @if let Some(message) = &pod.message { span class="small" { (message) } }
-                @for host in &pod.hosts { span class="small" { (host) } }
+                @for host in &pod.hosts {
+                    span class="small" { (host) }
+                    @if let Some(words) = trouble(pod, host, facts.now) { span class="small fault" { (words) } }
+                }
+                @for port in &pod.ports {
+                    span class="small" { (port.service) ":" (port.port) " at " (port.address) }
+                }
+                @for fault in &pod.port_faults { span class="small fault" { (fault) } }
             }
             td data-label="Payer" { code title=(pod.payer.to_string()) { (abbreviated(&pod.payer.to_string())) } }
             td data-label="Price" { (pod.rate.per_hour(token)) }
@@ -240,6 +267,75 @@ fn pod_row(
             td data-label="Sent" {
                 @if let Some(used) = pod.used { (bytes(used.egress)) } @else { "–" }
                 @if let Some(graph) = graph(|used| used.egress as f64, 0.0, "Traffic") { (graph) }
+            }
+        }
+    }
+}
+
+/// What is wrong with the certificate of a host, in short.
+fn trouble(pod: &PodFacts, host: &str, now: u64) -> Option<&'static str> {
+    let certificate = pod.certificates.iter().find(|one| one.host == host)?;
+    match (certificate.expires, &certificate.error) {
+        (Some(until), _) if until <= now => Some("its certificate has expired"),
+        (Some(_), Some(_)) => Some("its certificate was not renewed yet"),
+        (None, Some(_)) => Some("it has no certificate"),
+        (_, None) => None,
+    }
+}
+
+/// Who may reach the pod, and how.
+fn outside(pod: &PodFacts, now: u64) -> Markup {
+    html! {
+        @if !pod.ports.is_empty() || !pod.port_faults.is_empty() {
+            h2 id="ports" { "Public ports" }
+            @if !pod.ports.is_empty() {
+                div class="wide" role="region" aria-labelledby="ports" tabindex="0" {
+                    table class="cards" {
+                        thead { tr { th scope="col" { "Service" } th scope="col" { "Port" } th scope="col" { "Address" } } }
+                        tbody {
+                            @for port in &pod.ports {
+                                tr id={ "port-" (port.service) "-" (port.port) } {
+                                    th scope="row" data-label="Service" { (port.service) }
+                                    td data-label="Port" { (port.port) }
+                                    td data-label="Address" { code { (port.address) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @for fault in &pod.port_faults { p class="fault" { (fault) } }
+        }
+        @if !pod.certificates.is_empty() {
+            h2 id="certificates" { "Certificates" }
+            div class="wide" role="region" aria-labelledby="certificates" tabindex="0" {
+                table class="cards" {
+                    thead { tr { th scope="col" { "Host" } th scope="col" { "Issuer" } th scope="col" { "Expires" } th scope="col" { "Last error" } } }
+                    tbody {
+                        @for one in &pod.certificates {
+                            tr id={ "certificate-" (one.host) } {
+                                th scope="row" data-label="Host" { (one.host) }
+                                td data-label="Issuer" {
+                                    @match one.issuer.as_deref() {
+                                        None => { "–" }
+                                        Some("") => { "not named" }
+                                        Some(issuer) => { (issuer) }
+                                    }
+                                }
+                                td data-label="Expires" {
+                                    @match one.expires {
+                                        None => { "–" }
+                                        Some(until) if until <= now => { span class="fault" { (minute(until)) ", that is over" } }
+                                        Some(until) => { (minute(until)) }
+                                    }
+                                }
+                                td data-label="Last error" {
+                                    @if let Some(error) = &one.error { span class="fault" { (error) } } @else { "–" }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
     }
@@ -442,7 +538,7 @@ fn closes(facts: &Facts) -> Markup {
                     thead { tr { th scope="col" { "Lease" } th scope="col" { "When" } th scope="col" { "Why" } th scope="col" { "Payer" } } }
                     tbody {
                         @for close in facts.closes.iter().take(ROWS) {
-                            tr {
+                            tr id={ "close-" (close.lease) } {
                                 th scope="row" data-label="Lease" { a href={ "/leases/" (close.lease) } { (close.lease) } }
                                 td data-label="When" { (minute(close.at)) }
                                 td data-label="Why" { (why(close.reason)) }
@@ -522,7 +618,7 @@ fn bids(facts: &Facts, token: &Token) -> Markup {
                 thead { tr { th scope="col" { "Order" } th scope="col" { "Standing" } th scope="col" { "At most" } th scope="col" { "List price" } th scope="col" { "Bid" } th scope="col" { "Deadline" } th scope="col" { "Why not" } } }
                 tbody {
                     @for bid in facts.bids.iter().take(ROWS) {
-                        tr {
+                        tr id={ "bid-" (bid.order) } {
                             th scope="row" data-label="Order" { (bid.order) }
                             td data-label="Standing" { (bid.standing) @if let Some(lease) = bid.lease { ", lease " (lease) } }
                             td data-label="At most" { (bid.max_rate.per_hour(token)) }
@@ -614,7 +710,7 @@ pub(super) fn lease(
     let body = html! {
         h1 { "Lease " (id) }
         @if let Some(pod) = pod {
-            dl {
+            dl id="facts" data-live {
                 dt { "State" } dd { (phase_name(pod.phase)) @if let Some(message) = &pod.message { ": " (message) } }
                 dt { "Payer" } dd { code { (pod.payer.to_string()) } }
                 dt { "Pod" } dd { code { (pod.pod.to_string()) } }
@@ -626,16 +722,17 @@ pub(super) fn lease(
                 @if !pod.hosts.is_empty() { dt { "Hosts" } dd { (pod.hosts.join(", ")) } }
                 @for (name, state) in &pod.services { dt { "Service " (name) } dd { (state) } }
             }
+            div id="outside" data-live { (outside(pod, facts.now)) }
         } @else if let Some(close) = close {
-            dl {
+            dl id="facts" data-live {
                 dt { "Ended" } dd { (minute(close.at)) ": " (why(close.reason)) }
                 dt { "Payer" } dd { code { (close.payer.to_string()) } }
             }
         }
         h2 { "What it used" }
-        @for (span, points) in &spans {
+        @for (index, (span, points)) in spans.iter().enumerate() {
             h3 { "In " (span) }
-            div class="columns" {
+            div class="columns" id={ "used-" (index) } data-live {
                 @for Graph { name, of, most, shown } in &graphs {
                     @let values = each(points, *of);
                     @let top = values.iter().flatten().copied().fold(*most, f64::max);
@@ -647,18 +744,20 @@ pub(super) fn lease(
             }
         }
         h2 id="events" { "Events" }
-        @if events.is_empty() { p { "None are kept." } }
-        @else {
-            div class="wide" role="region" aria-labelledby="events" tabindex="0" {
-                table class="cards" {
-                    thead { tr { th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "More" } } }
-                    tbody {
-                        @for event in events.iter().rev().take(200) {
-                            @let (name, more) = said(event);
-                            tr {
-                                td data-label="When" { (event.time.get(..19).unwrap_or_default().replace('T', " ")) }
-                                td data-label="What" { (name) }
-                                td data-label="More" { (more) }
+        div id="events-live" data-live {
+            @if events.is_empty() { p { "None are kept." } }
+            @else {
+                div class="wide" role="region" aria-labelledby="events" tabindex="0" {
+                    table class="cards" {
+                        thead { tr { th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "More" } } }
+                        tbody {
+                            @for event in events.iter().rev().take(200) {
+                                @let (name, more) = said(event);
+                                tr {
+                                    td data-label="When" { (event.time.get(..19).unwrap_or_default().replace('T', " ")) }
+                                    td data-label="What" { (name) }
+                                    td data-label="More" { (more) }
+                                }
                             }
                         }
                     }

@@ -134,9 +134,10 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// All that are called so: what else runs at this address may have set one, which is then none of ours.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).find_map(|part| {
+    lines.flat_map(|line| line.split(';')).filter_map(|part| {
         let (name, value) = part.trim().split_once('=')?;
         (name == COOKIE).then_some(value)
     })
@@ -195,6 +196,11 @@ mod tests {
             assert!(!token.holds(&forged, 1_000), "{forged}");
         }
         assert_ne!(token.form_word(&cookie), token.form_word(""));
+
+        // Another program at this address may have set one of the same name, which is sent first.
+        let line = format!("{COOKIE}=another; theme=dark; {COOKIE}={cookie}");
+        let headers = HeaderMap::from_iter([(header::COOKIE, line.parse().unwrap())]);
+        assert_eq!(cookies(&headers).filter(|one| token.holds(one, 1_000)).count(), 1);
     }
 
     #[test]

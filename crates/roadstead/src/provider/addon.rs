@@ -106,16 +106,10 @@ async fn start(
         built: false,
         encrypted: false,
     };
-    let image = match wanted.name.digest.clone() {
-        Some(digest) => {
-            protocol::pod::ImageRef::Registry { digest, reference: wanted.name.repository.clone() }
-        }
-        None => {
-            let docker = images::docker().await;
-            let found = podfile::find(&wanted, docker.as_ref()).await;
-            found.with_context(|| format!("image {name} cannot be had; --image names another"))?.0
-        }
-    };
+    let docker = images::docker().await;
+    let found = podfile::find(&wanted, docker.as_ref()).await;
+    let (image, _note) =
+        found.with_context(|| format!("image {name} cannot be had; --image names another"))?;
     let enabled =
         Enabled { name: name.to_owned(), image, config: text, page: given.page.or(addon.page()) };
     enable(&data, addon, &enabled)

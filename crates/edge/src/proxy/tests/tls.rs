@@ -1,6 +1,8 @@
 //! TLS by the host that the visitor names.
 
-use rcgen::{CertificateParams, KeyPair};
+use std::ops::RangeInclusive;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName},
@@ -22,8 +24,15 @@ struct Own {
 
 impl Own {
     fn new(host: &str) -> Self {
+        Self::within(host, 2000..=4000)
+    }
+
+    /// One that is valid within these years.
+    fn within(host: &str, years: RangeInclusive<i32>) -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(*years.start(), 1, 1);
+        params.not_after = date_time_ymd(*years.end(), 1, 1);
         let own = params.self_signed(&key).unwrap();
         let (chain, key) = (own.pem(), key.serialize_pem());
         let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
@@ -213,6 +222,12 @@ async fn visitors_without_tls_are_sent_to_it() {
 
         certificates.set(HashMap::new());
         assert!(stage.ask(&get("")).await.starts_with("HTTP/1.1 200"));
+        // Nobody is sent to where a browser goes no further.
+        for years in [2000..=2001, 3000..=4000] {
+            let own = Own::within("app.example", years).certificate;
+            certificates.set(HashMap::from([("app.example".to_owned(), own)]));
+            assert!(stage.ask(&get("")).await.starts_with("HTTP/1.1 200"));
+        }
         let own = Own::new("app.example").certificate;
         certificates.set(HashMap::from([("app.example".to_owned(), own)]));
         let answer = stage.ask(&get("").replace(" / ", " /a?b ")).await;
