@@ -20,6 +20,9 @@ use futures::TryStreamExt as _;
 
 use crate::site::Site;
 
+/// The label of containers out of which a file of their image is read.
+const LOOK: &str = "roadstead.look";
+
 /// A Docker engine.
 #[derive(Debug, Clone)]
 pub struct Docker(pub(crate) bollard::Docker);
@@ -71,6 +74,9 @@ impl Docker {
         let mut containers = Vec::new();
         for summary in self.0.list_containers(Some(options)).await? {
             let labels = summary.labels.unwrap_or_default();
+            if labels.contains_key(LOOK) {
+                continue;
+            }
             let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
             let networks = summary.network_settings.and_then(|settings| settings.networks);
             containers.push(Container {
@@ -83,6 +89,31 @@ impl Docker {
             });
         }
         Ok(containers)
+    }
+
+    async fn container_ids(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&of(provider)).build();
+        let containers = self.0.list_containers(Some(options)).await?;
+        Ok(containers.into_iter().filter_map(|container| container.id).collect())
+    }
+
+    /// Leaves a container as a provider does that is killed while it reads a file of the image of the container `of`; its id.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn leave_look(&self, of: &str) -> anyhow::Result<String> {
+        let found = self.inspect(of).await?;
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let owner = labels.into_iter().filter(|(name, _)| {
+            ["roadstead.provider", "roadstead.market"].contains(&name.as_str())
+        });
+        let body = ContainerCreateBody {
+            image: found.image,
+            cmd: Some(vec!["-".into()]),
+            labels: Some(owner.chain([(LOOK.to_owned(), "killed".to_owned())]).collect()),
+            ..ContainerCreateBody::default()
+        };
+        Ok(self.0.create_container(None, body).await?.id)
     }
 
     /// All that a container is.
@@ -126,9 +157,9 @@ impl Docker {
     /// # Errors
     /// When the engine does not answer.
     pub async fn left(&self, provider: Address) -> anyhow::Result<Vec<String>> {
-        let containers = self.containers(provider).await?;
+        let containers = self.container_ids(provider).await?;
         let mut left: Vec<String> =
-            containers.into_iter().map(|container| format!("container {}", container.id)).collect();
+            containers.into_iter().map(|id| format!("container {id}")).collect();
         left.extend(
             self.networks(provider).await?.into_iter().map(|name| format!("network {name}")),
         );
@@ -151,7 +182,7 @@ impl Docker {
 
     /// The names of the images that a provider has decrypted.
     async fn decrypted(&self, provider: Address) -> anyhow::Result<Vec<String>> {
-        let repository = format!("roadstead.invalid/{}", hex::encode(provider));
+        let repository = format!("roadstead.invalid/{}/*/*", hex::encode(provider));
         let filters = HashMap::from([("reference".to_owned(), vec![repository])]);
         let options = ListImagesOptionsBuilder::new().filters(&filters).build();
         let images = self.0.list_images(Some(options)).await?;
@@ -166,9 +197,8 @@ impl Docker {
 
     /// Removes everything of a provider's.
     pub(crate) async fn clear(&self, provider: Address) -> anyhow::Result<()> {
-        for container in self.containers(provider).await? {
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            gone(self.0.remove_container(&container.id, Some(options)).await)?;
+        for id in self.container_ids(provider).await? {
+            self.remove_container(&id).await?;
         }
         for network in self.networks(provider).await? {
             gone(self.0.remove_network(&network).await)?;

@@ -148,6 +148,42 @@ impl Engine {
         call("nsenter", &[&net, "iptables", "-w", "-S"]).await
     }
 
+    /// Takes all rules away, as a restart of the machine does.
+    pub(crate) async fn forget_rules(&self) -> anyhow::Result<()> {
+        let net = format!("--net=/run/netns/{}", self.netns);
+        for what in ["-F", "-X"] {
+            call("nsenter", &[&net, "iptables", "-w", what]).await?;
+        }
+        Ok(())
+    }
+
+    /// Has packets counted that leave its machine for these addresses. None of them gets farther.
+    ///
+    /// # Errors
+    /// When they cannot be.
+    pub async fn count(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+        let net = format!("--net=/run/netns/{}", self.netns);
+        for address in addresses {
+            let rule = ["-t", "mangle", "-A", "POSTROUTING", "-d", &address.to_string(), "-j"];
+            let args = [&[net.as_str(), "iptables", "-w"], &rule[..], &["DROP"]].concat();
+            call("nsenter", &args).await?;
+        }
+        Ok(())
+    }
+
+    /// How many packets have left for each of the addresses that are counted, in their order.
+    ///
+    /// # Errors
+    /// When the rules cannot be read.
+    pub async fn counted(&self) -> anyhow::Result<Vec<u64>> {
+        let net = format!("--net=/run/netns/{}", self.netns);
+        let args = [&net, "iptables", "-w", "-t", "mangle", "-v", "-S", "POSTROUTING"];
+        let rules = call("nsenter", &args).await?;
+        let counts = rules.lines().filter(|rule| rule.starts_with("-A "));
+        let counts = counts.filter_map(|rule| rule.split_once(" -c ")?.1.split(' ').next());
+        Ok(counts.map(str::parse).collect::<Result<_, _>>()?)
+    }
+
     /// Takes connections on `port` of every address of the engine's machine; returns the port.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ async fn end_processes(name: &str) -> anyhow::Result<()> {
 }
 
 /// Detaches loop devices of files in `folder`.
-async fn detach(folder: &Path) -> anyhow::Result<()> {
+pub(crate) async fn detach(folder: &Path) -> anyhow::Result<()> {
     let list = call("losetup", &["--noheadings", "--list", "--output", "NAME,BACK-FILE"]).await?;
     let folder = folder.display().to_string();
     for line in list.lines() {
@@ -191,7 +191,7 @@ async fn detach(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Unmounts whatever is mounted in the folders, the innermost first.
-fn unmount(folders: &[&Path]) -> anyhow::Result<()> {
+pub(crate) fn unmount(folders: &[&Path]) -> anyhow::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
     let ours: Vec<&Path> =

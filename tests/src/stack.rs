@@ -28,7 +28,7 @@ use crate::{
     provider::{Provider, everywhere},
     publisher::Publisher,
     relay::Relay,
-    remains::Remains,
+    remains::{Remains, detach, unmount},
     wait::until,
 };
 
@@ -184,6 +184,29 @@ impl Stack {
         let folder = self.remains.folder.join(signer.address().to_string());
         let rpc = format!("http://{}", self.anvil.address);
         Publisher::new(&folder, signer, &rpc, &self.anvil.deployment).await
+    }
+
+    /// Turns the machine of the provider and of its own engine off, in the middle of what the provider does: afterwards
+    /// nothing is mounted, no device is there, no rule, and nothing that was in memory.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub async fn machine_off(&mut self) -> anyhow::Result<()> {
+        self.provider.kill().await?;
+        let engine = self.engine.as_mut().context("there is no engine")?;
+        engine.down().await?;
+        unmount(&[&self.remains.folder])?;
+        detach(&self.remains.folder).await?;
+        engine.forget_rules().await
+    }
+
+    /// Turns it on again.
+    ///
+    /// # Errors
+    /// When the engine or the provider does not start.
+    pub async fn machine_on(&mut self) -> anyhow::Result<()> {
+        self.engine.as_mut().context("there is no engine")?.up().await?;
+        self.provider.start().await
     }
 
     /// One more provider, on the same engine and chain.

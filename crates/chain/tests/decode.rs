@@ -55,6 +55,31 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     (words, vec(any::<u8>(), 0..32)).prop_map(|(words, rest)| [words, rest].concat())
 }
 
+/// Data that decodes as any event does: its arguments are zeros, and its strings and lists empty.
+const ZEROS: [u8; 32 * 32] = [0; 32 * 32];
+
+#[test]
+fn each_event_of_each_contract_is_told() {
+    let contracts = Contracts::of(&deployment());
+    let mut names = std::collections::BTreeSet::new();
+    for (at, signature) in signatures() {
+        // As many topics as it has: three indexed arguments are the most.
+        let told: Vec<_> = (0..=3)
+            .filter_map(|indexed| {
+                let topics = [vec![signature], vec![B256::ZERO; indexed]].concat();
+                contracts.decode(at, &topics, &ZEROS).ok().map(|event| (indexed, event))
+            })
+            .collect();
+        let [(_, Some(event))] = told.as_slice() else {
+            panic!("{signature} of {at} is told as {told:?}")
+        };
+        let args: serde_json::Value = serde_json::from_str(&event.args()).expect("it is JSON");
+        assert!(args.is_object(), "{args}");
+        assert!(names.insert(event.name()), "two are told as {:?}", event.name());
+    }
+    assert_eq!(names.len(), 58, "an event came or went: is this intended?");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_096, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -368,7 +368,10 @@ async fn load_image(
     }
     // Also where the image is here already: who has not shown all of it does not learn so.
     let (blobs, layers, image) = (api.blobs.clone(), parts.layers, id.clone());
-    let archive = tokio::task::spawn_blocking(move || blobs.archive(wallet, &image, &layers)).await;
+    let turn = blobs.turn().await.map_err(ours)?;
+    let _awaited = turn.awaited();
+    let archive =
+        tokio::task::spawn_blocking(move || blobs.archive(turn, wallet, &image, &layers)).await;
     let archive = archive.map_err(ours)??;
     if !is_here {
         api.shared.engine.load(id.as_str(), archive).await?;

@@ -2,11 +2,13 @@
 //!
 //! Any wallet that is signed in may push. The worst of them fills the store: its size is bounded, a blob that is
 //! not what its name says is refused while it arrives, and what was used longest ago makes room. A blob is there for the
-//! wallet that pushed it alone: to know another one's digest is not to have what is in it.
+//! wallet that pushed it alone: to know another one's digest is not to have what is in it. Images are put together from
+//! them a few at a time; who has that done again and again keeps other pushes waiting, and no image that a lease needs.
 
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,11 +17,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use protocol::pod::Digest;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::Semaphore};
 
 use crate::{
     config::ImageLimits,
-    screen::{Archive, ImageConfig, MAX_CONFIG, ScreenError},
+    screen::{Archive, ImageConfig, Loadable, MAX_CONFIG, ScreenError, Turn},
 };
 
 /// The largest blob.
@@ -27,6 +29,10 @@ pub(crate) const MAX_BLOB: u64 = 4 << 30;
 
 /// For how long a blob is kept that no image was made of: the next version of an image shares most of its layers.
 const BLOB_LIFE: Duration = Duration::from_secs(7 * 86_400);
+
+/// How many images are put together at a time: each may take its limit of the disk once more meanwhile. Apart from those that
+/// leases need, as no lease has to be paid for to push one.
+const LOADS: usize = 2;
 
 /// What the names of unfinished uploads begin with.
 const DRAFT: &str = "push-";
@@ -60,13 +66,14 @@ pub(crate) struct Blobs {
     dir: PathBuf,
     limit: u64,
     images: ImageLimits,
+    turns: Arc<Semaphore>,
 }
 
 impl Blobs {
     /// The store in `dir`, of at most `limit` bytes, for images within these limits.
     pub(crate) fn open(dir: &Path, limit: u64, images: ImageLimits) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_owned(), limit, images })
+        Ok(Self { dir: dir.to_owned(), limit, images, turns: Arc::new(Semaphore::new(LOADS)) })
     }
 
     /// `sha256:<hex>`, checked, so that it can be part of a path.
@@ -115,13 +122,19 @@ impl Blobs {
         Ok(())
     }
 
-    /// The image `id` out of its parts, as the docker-archive that an engine loads. Blocks.
+    /// Waits until one more image may be put together, which takes its limit of the disk until this is dropped.
+    pub(crate) async fn turn(&self) -> io::Result<Turn> {
+        Turn::of(&self.turns).await
+    }
+
+    /// The image `id` out of its parts, as an engine loads it. Blocks.
     pub(crate) fn archive(
         &self,
+        turn: Turn,
         wallet: Address,
         id: &Digest,
         layers: &[String],
-    ) -> Result<std::fs::File, BlobError> {
+    ) -> Result<Loadable, BlobError> {
         let refused = |err| BlobError::Refused(id.to_string(), err);
         let config = self.config(wallet, id)?;
         let wanted = ImageConfig::read(&config).map_err(refused)?.layers;
@@ -133,7 +146,7 @@ impl Blobs {
                 got: layers.to_vec(),
             });
         }
-        let mut archive = Archive::new(&self.dir, self.images)?;
+        let mut archive = Archive::new(&self.dir, self.images, turn)?;
         for layer in &wanted {
             archive.layer(self.used(wallet, layer)?, layer).map_err(refused)?;
         }

@@ -5,8 +5,8 @@
 //! is forwarded to the world is counted, and dropped once it is as much as a lease may send in 30 days (`quota`); visitors
 //! are answered all the same, as they come in through the provider itself. Both hold while the provider does not run.
 //!
-//! How much was sent is written down beside the lease's record. Where that is lost, the count begins anew; where the
-//! provider is killed, at most what was sent since the last look is not counted.
+//! How much was sent is written down beside the lease's record. Where that is lost, the count begins anew; where the machine
+//! is switched off, and with it the rules are gone, at most what was sent since the last look is not counted.
 
 use std::{
     collections::HashMap,
@@ -86,9 +86,14 @@ impl Sent {
         self.total.saturating_sub(self.all())
     }
 
-    /// As the rule counts now; from the beginning if its 30 days are over.
-    fn seen(self, counted: u64, now: u64) -> Self {
-        let seen = Self { counted, ..self };
+    /// As the rule counts now, if it is there; from the beginning if its 30 days are over.
+    fn seen(self, counted: Option<u64>, now: u64) -> Self {
+        let seen = match counted {
+            // The machine was restarted, or somebody cleared its tables: what is known to have been sent was sent.
+            None => self,
+            Some(counted) if counted < self.counted => Self { before: self.all(), counted, ..self },
+            Some(counted) => Self { counted, ..self },
+        };
         match now.saturating_sub(self.since) >= PERIOD {
             true => Self { since: now, before: 0, counted: 0, ..seen },
             false => seen,
@@ -96,9 +101,13 @@ impl Sent {
     }
 
     /// With a rule that begins to count.
-    fn anew(self, limits: EgressLimits) -> Self {
+    fn anew(self) -> Self {
+        Self { before: self.all(), counted: 0, ..self }
+    }
+
+    fn within(self, limits: EgressLimits) -> Self {
         let EgressLimits { rate, total } = limits;
-        Self { before: self.all(), counted: 0, total: total.0, rate: rate.0, ..self }
+        Self { total: total.0, rate: rate.0, ..self }
     }
 }
 
@@ -163,8 +172,8 @@ impl Egress {
         let chain = chain(key);
         let present = iptables(&["-S"]).await?;
         let has = |rule: &str| present.lines().any(|line| line == rule);
-        let counted = counted(&iptables(&["-v", "-S"]).await?, &chain).unwrap_or_default();
-        let sent = self.load(key).seen(counted, house::now()).anew(limits);
+        let counted = counted(&iptables(&["-v", "-S"]).await?, &chain);
+        let sent = self.load(key).seen(counted, house::now()).anew().within(limits);
         fill(key, sent).await?;
         self.keep(key, sent);
         for bridge in bridges {
@@ -186,8 +195,10 @@ impl Egress {
             // Not of a pod that an older provider started.
             let Some(counted) = counted(&present, &chain(key)) else { continue };
             let before = self.load(key);
-            let sent = before.seen(counted, house::now());
-            if sent.since != before.since {
+            let mut sent = before.seen(Some(counted), house::now());
+            // Another rule may be there than was made here, and let more pass.
+            if sent.since != before.since || counted < before.counted {
+                sent = sent.anew();
                 fill(key, sent).await?;
             }
             self.keep(key, sent);
@@ -326,16 +337,31 @@ mod tests {
     #[test]
     fn what_was_sent_is_counted_over_rules_and_for_thirty_days() {
         let of = |total| EgressLimits { total: Bytes(total), ..LIMITS };
-        let new = Sent { since: 100, ..Sent::default() }.anew(of(500));
-        let seen = new.seen(120, 200);
+        let new = Sent { since: 100, ..Sent::default() }.within(of(500));
+        let seen = new.seen(Some(120), 200);
         assert_eq!((seen.all(), seen.left()), (120, 380));
-        // The machine was restarted: the rule is made anew.
-        let again = seen.anew(of(500)).seen(30, 300);
+        // The rule is made anew.
+        let again = seen.anew().seen(Some(30), 300);
         assert_eq!((again.all(), again.left()), (150, 350));
-        assert_eq!(again.anew(of(100)).left(), 0, "less may be sent than was");
-        let over = again.seen(40, 100 + PERIOD);
+        assert_eq!(again.anew().within(of(100)).left(), 0, "less may be sent than was");
+        let over = again.seen(Some(40), 100 + PERIOD);
         assert_eq!((over.since, over.left()), (100 + PERIOD, 500));
-        assert_eq!(again.seen(40, 99 + PERIOD).all(), 160);
+        assert_eq!(again.seen(Some(40), 99 + PERIOD).all(), 160);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_restart_of_the_machine_was_sent() {
+        let seen = Sent { since: 100, before: 5, total: 500, ..Sent::default() };
+        let seen = seen.seen(Some(120), 200);
+        // The rule is not there.
+        let without = seen.seen(None, 300).anew();
+        assert_eq!((without.all(), without.left()), (125, 375));
+        assert_eq!(without.seen(None, 300).all(), 125);
+        assert_eq!(seen.seen(None, 100 + PERIOD).all(), 0);
+        // Somebody else's has its place.
+        let less = seen.seen(Some(20), 300);
+        assert_eq!((less.all(), less.left()), (145, 355));
+        assert_eq!(less.anew().seen(Some(7), 400).all(), 152);
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::{
     house::House,
     leases::{Follower, Lease, PodKey, Snapshot},
     pods::{PodError, Pods},
-    ports::{Ports, Wanted},
+    ports::{Ports, PortsError, Wanted},
     records::Records,
     screen::ScreenError,
     sealed::Images,
@@ -109,6 +109,8 @@ pub(crate) enum JobError {
     Send(#[from] SendError),
     #[error("the lease needs {0} and {1} are free")]
     Full(String, String),
+    #[error(transparent)]
+    Ports(#[from] PortsError),
 }
 
 /// What a pod needs.
@@ -499,10 +501,8 @@ impl Shared {
                     (Err(_), None) => "again",
                 };
                 self.house.metrics.started(began.elapsed(), outcome);
-                if started.is_err()
-                    && let Err(err) = self.engine.purge_decrypted().await
-                {
-                    tracing::warn!(error = causes(&err), "a decrypted image stays for now");
+                if started.is_err() {
+                    self.purge().await;
                 }
                 let Err(err) = started else { return self.activate(&lease, wake).await };
                 let Some(reason) = fatal else { return Err(err) };
@@ -556,9 +556,17 @@ impl Shared {
                 false
             }
         };
-        self.engine.purge_decrypted().await?;
         self.records.removed(key, kept);
+        self.purge().await;
         Ok(())
+    }
+
+    /// Removes decrypted images that nobody needs any more. What stays is tried again once a minute, and is no reason for
+    /// anything else to wait.
+    pub(crate) async fn purge(&self) {
+        if let Err(err) = self.engine.purge_decrypted().await {
+            tracing::warn!(error = causes(&err), "a decrypted image may stay for now");
+        }
     }
 
     /// Writes down why a lease ended.
@@ -576,6 +584,10 @@ impl Shared {
         let key = lease.key;
         let hash = self.runs.wanted(lease);
         let pod = self.pods.get(hash)?;
+        // Since it was quoted for they may have gone to others.
+        if lease.state == State::Pending {
+            self.ports.fits(&pod, Some(key))?;
+        }
         let free = self.free(others);
         if !pod.resources().fits_in(&free) {
             return Err(JobError::Full(pod.resources().to_string(), free.to_string()));
@@ -603,7 +615,8 @@ impl Shared {
                 self.runs.ready(key, hash);
                 self.reroute().await;
                 self.engine.retire(key, |other| other != hash).await?;
-                Ok(self.engine.purge_decrypted().await?)
+                self.purge().await;
+                Ok(())
             }
             Err(err) if fatal(&err, IMAGE_TRIES).is_some() => {
                 tracing::warn!(
@@ -960,7 +973,7 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         )
         | JobError::Failed(..)
         | JobError::Late(..) => Some(CloseReason::Unhealthy),
-        JobError::Full(..) => Some(CloseReason::ProviderFull),
+        JobError::Full(..) | JobError::Ports(_) => Some(CloseReason::ProviderFull),
         // What is encrypted is what the pod names, and the key fits: it will be no other the next time.
         JobError::Encrypted(err) if !err.is_io() => Some(CloseReason::ImageUnavailable),
         // That may have been the disk, or what the layer is.
@@ -1078,5 +1091,7 @@ mod tests {
         assert_eq!(fatal(&JobError::Engine(EngineError::NoNetwork), 100), None);
         let full = JobError::Full("2 cpu".into(), "1 cpu".into());
         assert_eq!(fatal(&full, 0), Some(CloseReason::ProviderFull));
+        let ports = JobError::Ports(PortsError::Full { needed: 2, free: 1 });
+        assert_eq!(fatal(&ports, 0), Some(CloseReason::ProviderFull));
     }
 }

@@ -13,7 +13,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,14 +27,14 @@ use reqwest::{
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::{
     causes,
     config::ImageLimits,
     firewall::is_world,
-    screen::{Archive, ImageConfig, MAX_CONFIG, MAX_LAYERS, ScreenError},
+    screen::{Archive, ImageConfig, Loadable, MAX_CONFIG, MAX_LAYERS, ScreenError, Turn},
 };
 
 /// How many images are pulled or decrypted at a time: each may take its limit of the disk meanwhile.
@@ -88,7 +88,7 @@ pub(crate) struct Pulled {
     /// The digest of its configuration: what Docker calls its id.
     pub(crate) id: Digest,
     /// It, as an engine loads it.
-    pub(crate) archive: std::fs::File,
+    pub(crate) archive: Loadable,
 }
 
 /// Pulls images.
@@ -187,7 +187,16 @@ impl Registries {
         digest: &Digest,
     ) -> Result<Pulled, PullError> {
         let turn = self.turn().await?;
-        let end = Instant::now() + PATIENCE;
+        self.in_time(self.pull_now(turn, repository, digest)).await
+    }
+
+    async fn pull_now(
+        &self,
+        turn: Turn,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Pulled, PullError> {
+        let _awaited = turn.awaited();
         let mut source = self.source(repository)?;
         let manifest = source.manifest(digest).await?;
         let (config, layers) = match manifest.config {
@@ -212,31 +221,29 @@ impl Registries {
         if wanted.len() != layers.len() {
             return Err(ScreenError::Layers { got: layers.len(), wanted: wanted.len() }.into());
         }
-        let mut archive = self.archive()?;
+        let mut archive = self.archive(turn)?;
         for (layer, wanted) in layers.into_iter().zip(wanted) {
             let body = source.blob(&layer.digest).await?;
             let body = body.bytes_stream().map_err(io::Error::other);
             let body = SyncIoBridge::new(StreamReader::new(body));
             let unpacked = tokio::task::spawn_blocking(move || {
                 let layer = layer.digest;
-                unpack(&mut archive, body, &layer, &wanted, end, most).map(|()| archive)
+                unpack(&mut archive, body, &layer, &wanted, most).map(|()| archive)
             });
             archive = unpacked.await.map_err(io::Error::other)??;
         }
         let archive = tokio::task::spawn_blocking(move || archive.finish(&config, &[])).await;
-        drop(turn);
         Ok(Pulled { id, archive: archive.map_err(io::Error::other)?? })
     }
 
     /// Waits until one more image may take its limit of the disk, which it does until this is dropped.
-    pub(crate) async fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        turn.map_err(|_closed| io::Error::other("the provider stops"))
+    pub(crate) async fn turn(&self) -> io::Result<Turn> {
+        Turn::of(&self.turns).await
     }
 
     /// A new image, to be put together from its layers.
-    pub(crate) fn archive(&self) -> io::Result<Archive> {
-        Archive::new(&self.folder, self.limits)
+    pub(crate) fn archive(&self, turn: Turn) -> io::Result<Archive> {
+        Archive::new(&self.folder, self.limits, turn)
     }
 
     /// Whether layers of these sizes, as they are packed, are no more than images may have.
@@ -456,10 +463,9 @@ fn unpack(
     from: impl Read,
     digest: &Digest,
     wanted: &Digest,
-    end: Instant,
     most: u64,
 ) -> Result<(), PullError> {
-    let mut packed = Packed { from, hash: Sha256::new(), count: 0, most, end };
+    let mut packed = Packed { from, hash: Sha256::new(), count: 0, most };
     archive.packed_layer(&mut packed, wanted)?;
     match format!("sha256:{}", hex::encode(packed.hash.finalize())) == digest.as_str() {
         true => Ok(()),
@@ -467,20 +473,16 @@ fn unpack(
     }
 }
 
-/// A layer on its way: hashed, and bounded in size and time.
+/// A layer on its way: hashed, and bounded in size.
 struct Packed<R> {
     from: R,
     hash: Sha256,
     count: u64,
     most: u64,
-    end: Instant,
 }
 
 impl<R: Read> Read for Packed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if Instant::now() > self.end {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the image takes too long"));
-        }
         let read = self.from.read(buffer)?;
         self.count += read as u64;
         if self.count > self.most {
@@ -512,6 +514,86 @@ mod tests {
         {
             check(&format!("https://{private}/v2/"), false);
         }
+    }
+
+    /// A registry at its port, with an image whose one layer comes on and on; what ends once nobody takes that any more.
+    async fn endless(
+        listener: tokio::net::TcpListener,
+        manifest: String,
+        config: String,
+        flows: Arc<tokio::sync::Notify>,
+    ) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let body = match (head.contains("/manifests/"), head.contains(&digest_of(&config))) {
+                (true, _) => &manifest,
+                (false, true) => &config,
+                (false, false) => {
+                    let begin = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30);
+                    let mut sent = stream.write_all(begin.as_bytes()).await;
+                    // More than lies in sockets: so somebody takes it.
+                    for _ in 0..16 {
+                        sent = sent.and(stream.write_all(&[0; 1 << 20]).await);
+                    }
+                    sent.unwrap();
+                    flows.notify_one();
+                    while stream.write_all(&[0; 512]).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    return;
+                }
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    fn digest_of(text: &str) -> String {
+        format!("sha256:{}", hex::encode(Sha256::digest(text)))
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_is_called_off_ends_and_gives_its_turn_back() {
+        let _same = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let layer = format!("sha256:{}", "a".repeat(64));
+        let config = serde_json::json!({ "rootfs": { "diff_ids": [layer] } }).to_string();
+        let manifest = serde_json::json!({
+            "config": { "digest": digest_of(&config), "size": config.len() },
+            "layers": [{ "digest": layer, "size": 1 << 30 }],
+        });
+        let manifest = manifest.to_string();
+        let digest: Digest = digest_of(&manifest).parse().unwrap();
+        let limits = ImageLimits { size: protocol::resources::Bytes(1 << 30), files: 8 };
+        let registries = Registries::new(vec![host.clone()], limits, folder.path()).unwrap();
+        let repository: Repository = format!("{host}/app").parse().unwrap();
+
+        let (mut tasks, flows) = (tokio::task::JoinSet::new(), Arc::default());
+        tasks.spawn(endless(listener, manifest, config, Arc::clone(&flows)));
+        let pull = {
+            let registries = registries.clone();
+            tasks.spawn(async move { drop(registries.pull(&repository, &digest).await) })
+        };
+        flows.notified().await;
+        assert_eq!(registries.turns.available_permits(), PULLS - 1);
+        pull.abort();
+        let ended = async {
+            while tasks.join_next().await.is_some() {}
+            let all = u32::try_from(PULLS).unwrap();
+            drop(registries.turns.acquire_many(all).await.unwrap());
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
     }
 
     #[test]

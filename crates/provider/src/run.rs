@@ -368,6 +368,7 @@ pub async fn purge(config: &Config, sender: &Sender) -> Result<(), PurgeError> {
     for key in engine.pods().await.map_err(left)?.into_keys() {
         engine.remove(key).await.map_err(left)?;
     }
+    engine.tidy_looks().await.map_err(left)?;
     engine.purge_decrypted().await.map_err(left)?;
     if engine.is_unused().await.map_err(left)? {
         firewall::remove().await.map_err(left)?;
@@ -433,15 +434,17 @@ async fn heartbeat(shared: Arc<Shared>, every: Duration, stop: CancellationToken
 }
 
 async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: CancellationToken) {
+    // Before the first pass it is not known what is used.
+    let mut seen = shared.seen.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        _first = seen.wait_for(|snapshot| snapshot.head.number > 0) => (),
+    }
     let mut tick = tokio::time::interval(CLEAN_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => (),
-        }
-        // Before the first pass it is not known what is used.
-        if shared.seen.borrow().head.number == 0 {
-            continue;
         }
         let cleaned = shared.pods.expire(&shared.used(), life).and_then(|()| blobs.expire());
         let cleaned = match cleaned {
@@ -458,9 +461,10 @@ async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: Cancella
             tracing::warn!(error = causes(&err), "images that no pod uses could not be removed");
         }
         // A start that was called off, or died with the program, may have left one.
-        if let Err(err) = shared.engine.purge_decrypted().await {
-            tracing::warn!(error = causes(&err), "decrypted images could not be looked through");
+        if let Err(err) = shared.engine.tidy_looks().await {
+            tracing::warn!(error = causes(&err), "a container that never ran stays for now");
         }
+        shared.purge().await;
         if let Err(err) = cleaned {
             tracing::warn!(error = %err, "what nobody needs any more could not be removed");
         }

@@ -3,12 +3,18 @@
 //! Any wallet may push an image, and any pod may name one of a registry of its publisher's own. The worst of them is small on
 //! its way and large once it is unpacked, has files without number, or leads out of the folder that it is unpacked in. A layer
 //! is read once, in memory of a fixed size, and counted as it will lie on the disk; what goes beyond the limits, or is
-//! nothing that an image needs, ends that. Docker unpacks layers in a chroot: this does not rely on it.
+//! nothing that an image needs, ends that. So does what another reader of tars could take for something else than is judged
+//! here: a name that is given twice, a key of the configuration in another spelling.
+//!
+//! What a name leads to is not followed: a link to an absolute path is one into the image, whose root Docker makes its own
+//! (a chroot) before it unpacks. That files behind such links stay in the image rests on this.
 
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Component, Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -17,6 +23,8 @@ use protocol::{pod::Digest, resources::Bytes};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, PaxExtensions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::ImageLimits;
 
@@ -44,6 +52,12 @@ const BLOCK: u64 = 4_096;
 /// A tar's own unit.
 const RECORD: usize = 512;
 
+/// Where in a file's record some formats have what comes before its name.
+const PREFIX: Range<usize> = 345..500;
+
+/// What the name of a file begins with that a lower layer has and this one has not.
+const WHITEOUT: &str = ".wh.";
+
 /// Why an image is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScreenError {
@@ -57,6 +71,8 @@ pub(crate) enum ScreenError {
     TooManyVolumes(usize),
     #[error("it checks its health more often than once a second")]
     Checks,
+    #[error("its configuration has {0:?}, which is {1:?} in another spelling")]
+    Spelling(String, &'static str),
     #[error("{0:?} leads out of the image")]
     Escapes(String),
     #[error("{0:?} is a device; images may not bring any")]
@@ -65,6 +81,10 @@ pub(crate) enum ScreenError {
     Sparse(String),
     #[error("{0:?} is of a kind that images do not have")]
     Kind(String),
+    #[error("{0:?} has contents, and is no file")]
+    Contents(String),
+    #[error("the name or the link of a file is given twice, or is empty, or has a zero byte in it")]
+    Ambiguous,
     #[error("a name or a list of attributes in it is longer than any that Linux takes")]
     TooLong,
     #[error("its configuration cannot be read: {0}")]
@@ -117,19 +137,58 @@ struct Check {
     start_interval: i64,
 }
 
+/// What is read of a configuration, by where it is.
+const KNOWN: [(&str, &[&str]); 4] = [
+    ("", &["config", "rootfs"]),
+    ("/rootfs", &["diff_ids"]),
+    ("/config", &["Healthcheck", "Volumes"]),
+    ("/config/Healthcheck", &["Interval", "StartInterval"]),
+];
+
+/// Docker takes a key in whatever case for its own: what is refused here must not be there in another spelling.
+fn is_spelled(bytes: &[u8]) -> Result<(), ScreenError> {
+    let all: serde_json::Value = serde_json::from_slice(bytes).map_err(ScreenError::Config)?;
+    for (at, known) in KNOWN {
+        let object = all.pointer(at).and_then(serde_json::Value::as_object);
+        for key in object.into_iter().flat_map(serde_json::Map::keys) {
+            let same = |known: &&&str| key != **known && folded(key) == folded(known);
+            if let Some(known) = known.iter().find(same) {
+                return Err(ScreenError::Spelling(shown(key), known));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A key as Go compares it. By upper case first: some letters have no lower case but their own, as the long s.
+fn folded(key: &str) -> String {
+    key.to_uppercase().to_lowercase()
+}
+
+/// Whether an image may declare so many volumes, and check its health in these intervals (nanoseconds).
+pub(crate) fn is_bearable(
+    volumes: usize,
+    intervals: impl IntoIterator<Item = i64>,
+) -> Result<(), ScreenError> {
+    if intervals.into_iter().any(|interval| (1..LEAST_INTERVAL).contains(&interval)) {
+        return Err(ScreenError::Checks);
+    }
+    match volumes > MAX_DECLARED {
+        true => Err(ScreenError::TooManyVolumes(volumes)),
+        false => Ok(()),
+    }
+}
+
 impl ImageConfig {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, ScreenError> {
+        // A key that is there twice is refused with it.
         let wire: Wire = serde_json::from_slice(bytes).map_err(ScreenError::Config)?;
+        is_spelled(bytes)?;
         let config = wire.config.as_ref();
         let check = config.and_then(|config| config.healthcheck.as_ref());
         let intervals = check.map(|check| [check.interval, check.start_interval]);
-        if intervals.into_iter().flatten().any(|interval| (1..LEAST_INTERVAL).contains(&interval)) {
-            return Err(ScreenError::Checks);
-        }
         let declared = config.and_then(|config| config.volumes.as_ref()).map_or(0, |all| all.len());
-        if declared > MAX_DECLARED {
-            return Err(ScreenError::TooManyVolumes(declared));
-        }
+        is_bearable(declared, intervals.into_iter().flatten())?;
         let layers = wire.rootfs.diff_ids;
         match layers.len() {
             many if many > MAX_LAYERS => Err(ScreenError::TooManyLayers(many)),
@@ -183,15 +242,28 @@ impl Screen {
                 let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
                 let place =
                     if kind.is_gnu_longname() { &mut further.path } else { &mut further.link };
-                *place = Some(name);
+                once(place, name)?;
                 continue;
             }
             if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
+                // Readers differ in what such a list makes of what was said before it.
+                if std::mem::replace(&mut further.listed, kind.is_pax_local_extensions())
+                    || (kind.is_pax_global_extensions() && !further.is_empty())
+                {
+                    return Err(ScreenError::Ambiguous);
+                }
                 let list = bounded(&mut entry, MAX_ATTRIBUTES)?;
                 further.read(&list, kind.is_pax_global_extensions())?;
                 continue;
             }
-            let Further { path, link } = std::mem::take(&mut further);
+            let Further { path, link, listed: _ } = std::mem::take(&mut further);
+            // What some readers put before the name, and others do not: so it must lead nowhere by itself.
+            let prefix = entry.header().as_bytes().get(PREFIX).unwrap_or_default();
+            let prefix = prefix.split(|byte| *byte == 0).next().unwrap_or_default();
+            let prefix = String::from_utf8_lossy(prefix).into_owned();
+            if climbs(Path::new(&prefix)) {
+                return Err(ScreenError::Escapes(shown(&prefix)));
+            }
             let own = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let path = path.unwrap_or(own);
             let own =
@@ -209,7 +281,7 @@ impl Screen {
         size: u64,
     ) -> Result<(), ScreenError> {
         let escapes = || ScreenError::Escapes(shown(path));
-        if climbs(Path::new(path)) {
+        if climbs(Path::new(path)) || removes_above(path) {
             return Err(escapes());
         }
         if kind.is_symlink() {
@@ -227,6 +299,10 @@ impl Screen {
         } else if !(kind.is_file() || kind.is_contiguous() || kind.is_dir() || kind.is_fifo()) {
             return Err(ScreenError::Kind(shown(path)));
         }
+        // Some readers pass over them, and others take them for the next files.
+        if size > 0 && !(kind.is_file() || kind.is_contiguous()) {
+            return Err(ScreenError::Contents(shown(path)));
+        }
         let files = self.files.checked_sub(1);
         self.files = files.ok_or(ScreenError::TooMany(self.limits.files))?;
         let size = size.div_ceil(BLOCK).max(1).saturating_mul(BLOCK);
@@ -240,9 +316,24 @@ impl Screen {
 struct Further {
     path: Option<String>,
     link: Option<String>,
+    /// Whether there was a list of attributes.
+    listed: bool,
+}
+
+/// Keeps a name that another reader could not take for a different one.
+fn once(place: &mut Option<String>, name: String) -> Result<(), ScreenError> {
+    if place.is_some() || name.is_empty() || name.contains('\0') {
+        return Err(ScreenError::Ambiguous);
+    }
+    *place = Some(name);
+    Ok(())
 }
 
 impl Further {
+    fn is_empty(&self) -> bool {
+        self.path.is_none() && self.link.is_none()
+    }
+
     fn read(&mut self, list: &[u8], of_all: bool) -> Result<(), ScreenError> {
         for attribute in PaxExtensions::new(list) {
             let attribute = attribute?;
@@ -251,8 +342,8 @@ impl Further {
             match key.as_str() {
                 // What is said of all files by the few who do so is a comment.
                 "path" | "linkpath" | "size" if of_all => return Err(ScreenError::Kind(key)),
-                "path" => self.path = Some(value()),
-                "linkpath" => self.link = Some(value()),
+                "path" => once(&mut self.path, value())?,
+                "linkpath" => once(&mut self.link, value())?,
                 // Readers differ in whose size they believe; none that fits needs this one.
                 "size" => return Err(ScreenError::Kind(key)),
                 sparse if sparse.starts_with("GNU.sparse.") => {
@@ -286,6 +377,13 @@ fn shown(path: &str) -> String {
 /// Whether a path has a step up.
 fn climbs(path: &Path) -> bool {
     path.components().any(|part| part == Component::ParentDir)
+}
+
+/// Whether a name has Docker remove what is above it, or its own folder: `.wh.` before a name stands for its removal.
+fn removes_above(path: &str) -> bool {
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    last.and_then(|last| last.strip_prefix(WHITEOUT))
+        .is_some_and(|of| ["", ".", ".."].contains(&of))
 }
 
 /// How deep below the root a path leads; nothing if it climbs over it on its way.
@@ -341,23 +439,73 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
+/// A turn to put an image together, which may take its limit of the disk meanwhile. It goes where the work goes, and is over
+/// with the last of it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+}
+
+impl Turn {
+    /// Waits for one of `turns`.
+    pub(crate) async fn of(turns: &Arc<Semaphore>) -> io::Result<Self> {
+        let place = Arc::clone(turns).acquire_owned().await;
+        let place = place.map_err(|_closed| io::Error::other("the provider stops"))?;
+        Ok(Self { _place: place, stop: CancellationToken::new() })
+    }
+
+    /// Whoever waits for the work keeps this: once it is dropped, threads that are at it end, too.
+    pub(crate) fn awaited(&self) -> DropGuard {
+        self.stop.clone().drop_guard()
+    }
+}
+
+/// Ends with an error once nobody waits for what is read.
+struct Awaited<R> {
+    from: R,
+    stop: CancellationToken,
+}
+
+impl<R: Read> Read for Awaited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stop.is_cancelled() {
+            true => Err(io::Error::other("nobody waits for the image any more")),
+            false => self.from.read(buffer),
+        }
+    }
+}
+
 /// An image as the engine loads it (a docker-archive), which is written layer by layer, each screened on its way.
 #[derive(Debug)]
 pub(crate) struct Archive {
     file: File,
     screen: Screen,
     layers: Vec<Digest>,
+    turn: Turn,
+}
+
+/// An image that is whole: a docker-archive, to be read from its beginning. It takes its turn's room for as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Loadable {
+    pub(crate) file: File,
+    pub(crate) turn: Turn,
 }
 
 impl Archive {
     /// A new one, in a file without a name in `folder`.
-    pub(crate) fn new(folder: &Path, limits: ImageLimits) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path, limits: ImageLimits, turn: Turn) -> io::Result<Self> {
         let file = tempfile::tempfile_in(folder)?;
-        Ok(Self { file, screen: Screen::new(limits), layers: Vec::new() })
+        Ok(Self { file, screen: Screen::new(limits), layers: Vec::new(), turn })
+    }
+
+    fn awaited<R>(&self, from: R) -> Awaited<R> {
+        Awaited { from, stop: self.turn.stop.clone() }
     }
 
     /// The next layer, out of its uncompressed tar; it has to be `wanted`. Blocks.
     pub(crate) fn layer(&mut self, tar: impl Read, wanted: &Digest) -> Result<(), ScreenError> {
+        let tar = self.awaited(tar);
         let start = self.file.stream_position()?;
         // How large it is, is known afterwards.
         self.file.write_all(&[0; RECORD])?;
@@ -389,9 +537,10 @@ impl Archive {
     /// The next layer, out of its tar, with gzip or without, which is read to its end. Blocks.
     pub(crate) fn packed_layer(
         &mut self,
-        mut packed: impl Read,
+        packed: impl Read,
         wanted: &Digest,
     ) -> Result<(), ScreenError> {
+        let mut packed = self.awaited(packed);
         let mut magic = [0; 4];
         let mut begun = 0;
         while let Some(rest) = magic.get_mut(begun..).filter(|rest| !rest.is_empty()) {
@@ -413,8 +562,8 @@ impl Archive {
         Ok(())
     }
 
-    /// The image whose configuration is `config`, under these names, to be read from its beginning.
-    pub(crate) fn finish(mut self, config: &[u8], names: &[&str]) -> io::Result<File> {
+    /// The image whose configuration is `config`, under these names.
+    pub(crate) fn finish(mut self, config: &[u8], names: &[&str]) -> io::Result<Loadable> {
         let layers: Vec<_> = (0..self.layers.len()).map(|number| format!("{number}.tar")).collect();
         let manifest = serde_json::json!([
             { "Config": "config.json", "RepoTags": names, "Layers": layers },
@@ -428,7 +577,7 @@ impl Archive {
         }
         self.file.write_all(&[0; 2 * RECORD])?;
         self.file.rewind()?;
-        Ok(self.file)
+        Ok(Loadable { file: self.file, turn: self.turn })
     }
 }
 
@@ -539,6 +688,65 @@ mod tests {
         );
         check(&[(EntryType::XHeader, "p", "", b"12 size=100\n")], Some("of a kind"));
         check(&[(EntryType::XGlobalHeader, "p", "", b"13 path=../x\n")], Some("of a kind"));
+        for removes in ["a/.wh...", "a/.wh..", "a/.wh."] {
+            check(&[(EntryType::Regular, removes, "", b"")], Some("leads out"));
+        }
+    }
+
+    #[test]
+    fn what_readers_take_for_different_things_is_refused() {
+        let long = |name: &'static [u8]| (EntryType::GNULongName, "l", "", name);
+        let link = |name: &'static [u8]| (EntryType::GNULongLink, "l", "", name);
+        let list = |list: &'static [u8]| (EntryType::XHeader, "p", "", list);
+        let (path, comment) = (b"10 path=a\n", b"13 comment=a\n");
+        let all = (EntryType::XGlobalHeader, "g", "", comment.as_slice());
+        let file = (EntryType::Regular, "a", "", b"".as_slice());
+        let symlink = (EntryType::Symlink, "a", "b", b"".as_slice());
+        for twice in [
+            [long(b"a"), long(b"b"), file].as_slice(),
+            &[link(b"a"), link(b"b"), symlink],
+            &[long(b"a"), list(path), file],
+            &[list(path), long(b"a"), file],
+            &[list(b"10 path=a\n10 path=b\n"), file],
+            &[list(b"14 linkpath=a\n14 linkpath=b\n"), symlink],
+            // Another list takes the place of the first, and one for all files takes away what was said of the next.
+            &[list(path), list(comment), file],
+            &[long(b"a"), all, file],
+            &[list(comment), all, file],
+            // What is empty is as good as not said, and a name ends with its first zero byte.
+            &[long(b""), file],
+            &[long(b"\0\0"), file],
+            &[list(b"8 path=\n"), file],
+            &[long(b"..\0/a"), file],
+            &[link(b"/a\0b"), symlink],
+            &[list(b"12 path=a\0b\n"), file],
+        ] {
+            check(twice, Some("is given twice, or is empty"));
+        }
+        check(&[list(comment), long(b"a\0"), file, list(path), file, all, all, file], None);
+
+        // A file in what others take for the next record.
+        let inner = tar(&[(EntryType::Regular, "../a", "", b"")]);
+        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Directory, EntryType::Fifo] {
+            check(&[(kind, "a", "b", &inner[..512])], Some("has contents"));
+        }
+
+        // A prefix is one for who takes the record for that of another format.
+        let prefixed = |magic: &[u8], prefix: &[u8]| {
+            let mut tar = tar(&[(EntryType::Regular, "a", "", b"")]);
+            tar[257..257 + magic.len()].copy_from_slice(magic);
+            tar[345..345 + prefix.len()].copy_from_slice(prefix);
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes().copy_from_slice(&tar[..512]);
+            header.set_cksum();
+            tar[..512].copy_from_slice(header.as_bytes());
+            Screen::new(LIMITS).layer(tar.as_slice())
+        };
+        for magic in [b"ustar\x0000", b"ustar\x0001", b"ustar  \0", b"\0\0\0\0\0\0\0\0"] {
+            prefixed(magic, b"usr/lib").unwrap();
+            let said = prefixed(magic, b"usr/../../etc").unwrap_err();
+            assert!(matches!(said, ScreenError::Escapes(_)), "{said}");
+        }
     }
 
     #[test]
@@ -570,23 +778,51 @@ mod tests {
         screen.layer(layer.as_slice()).unwrap_err();
     }
 
-    #[test]
-    fn an_archive_has_the_layers_that_the_configuration_names() {
+    /// A turn, of one that there is.
+    async fn turn() -> (Turn, Arc<Semaphore>) {
+        let turns = Arc::new(Semaphore::new(1));
+        (Turn::of(&turns).await.unwrap(), turns)
+    }
+
+    #[tokio::test]
+    async fn an_image_keeps_its_turn_until_nobody_works_at_it() {
         let folder = tempfile::tempdir().unwrap();
         let layer = tar(&[(EntryType::Regular, "a", "", b"contents")]);
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
         let digest: Digest = digest.parse().unwrap();
-        let mut archive = Archive::new(folder.path(), LIMITS).unwrap();
+        let (turn, turns) = turn().await;
+        let awaited = turn.awaited();
+        let mut archive = Archive::new(folder.path(), LIMITS, turn).unwrap();
+        archive.layer(layer.as_slice(), &digest).unwrap();
+        // Whoever waited for it has gone.
+        drop(awaited);
+        let said = archive.layer(layer.as_slice(), &digest).unwrap_err();
+        assert!(matches!(said, ScreenError::Read(_)), "{said}");
+        archive.packed_layer(layer.as_slice(), &digest).unwrap_err();
+        assert_eq!(turns.available_permits(), 0);
+        let whole = archive.finish(b"{}", &[]).unwrap();
+        assert_eq!(turns.available_permits(), 0);
+        drop(whole);
+        assert_eq!(turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_archive_has_the_layers_that_the_configuration_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = tar(&[(EntryType::Regular, "a", "", b"contents")]);
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
+        let digest: Digest = digest.parse().unwrap();
+        let mut archive = Archive::new(folder.path(), LIMITS, turn().await.0).unwrap();
         archive.layer(layer.as_slice(), &digest).unwrap();
         let other = tar(&[(EntryType::Regular, "b", "", b"")]);
         let said = archive.layer(other.as_slice(), &digest).unwrap_err();
         assert!(matches!(said, ScreenError::OtherLayer { .. }), "{said}");
 
-        let mut archive = Archive::new(folder.path(), LIMITS).unwrap();
+        let mut archive = Archive::new(folder.path(), LIMITS, turn().await.0).unwrap();
         archive.layer(layer.as_slice(), &digest).unwrap();
         let file = archive.finish(b"{}", &["app:1"]).unwrap();
         let mut names = Vec::new();
-        for entry in tar::Archive::new(file).entries().unwrap() {
+        for entry in tar::Archive::new(file.file).entries().unwrap() {
             let mut entry = entry.unwrap();
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).unwrap();
@@ -622,5 +858,39 @@ mod tests {
             ImageConfig::read(check.to_string().as_bytes()).is_ok()
         };
         assert!(checked(0) && checked(30_000_000_000) && !checked(1_000_000));
+    }
+
+    #[test]
+    fn a_configuration_says_the_same_to_whoever_reads_it() {
+        let read = |config: &str| ImageConfig::read(config.as_bytes());
+        let often = r#"{ "Interval": 1 }"#;
+        let config = |key: &str| {
+            read(&format!(r#"{{ "rootfs": {{ "diff_ids": [] }}, "config": {{ {key} }} }}"#))
+        };
+        config(r#""Env": [], "ENV": [], "Labels": { "volumes": "" }"#).unwrap();
+        for key in ["healthcheck", "HEALTHCHECK", "HealthCheck", "Healthchec\u{212a}"] {
+            let said = config(&format!(r#""{key}": {often}"#)).unwrap_err();
+            assert!(matches!(said, ScreenError::Spelling(_, "Healthcheck")), "{key}: {said}");
+        }
+        for key in ["volumes", "Volume\u{17f}"] {
+            let said = config(&format!(r#""{key}": {{}}"#)).unwrap_err();
+            assert!(matches!(said, ScreenError::Spelling(_, "Volumes")), "{key}: {said}");
+        }
+        let said = config(r#""Healthcheck": { "interval": 1 }"#).unwrap_err();
+        assert!(matches!(said, ScreenError::Spelling(_, "Interval")), "{said}");
+        for (other, known) in [("Config", "config"), ("RootFS", "rootfs")] {
+            let said = format!(r#"{{ "rootfs": {{ "diff_ids": [] }}, "{other}": {{}} }}"#);
+            let said = read(&said).unwrap_err();
+            assert!(matches!(said, ScreenError::Spelling(_, to) if to == known), "{said}");
+        }
+        // Twice, of which a reader takes the last and another one both.
+        let twice = format!(r#""Healthcheck": {often}, "Healthcheck": {{}}"#);
+        assert!(matches!(config(&twice), Err(ScreenError::Config(_))));
+        let twice = r#"{ "rootfs": { "diff_ids": [] }, "config": {}, "config": {} }"#;
+        assert!(matches!(read(twice), Err(ScreenError::Config(_))));
+        // As the engine says it.
+        assert!(is_bearable(MAX_DECLARED, [0, LEAST_INTERVAL]).is_ok());
+        assert!(matches!(is_bearable(0, [0, 1]), Err(ScreenError::Checks)));
+        assert!(matches!(is_bearable(17, []), Err(ScreenError::TooManyVolumes(17))));
     }
 }

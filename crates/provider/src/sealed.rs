@@ -211,8 +211,10 @@ impl Shared {
         let blobs = Ciphertext { blobs: self.blobs.clone(), wallet: payer };
         let wanted: image::Digest = plain.as_str().parse().map_err(io::Error::other)?;
         let (tag, labels) = (name.as_str().to_owned(), name.labels());
-        let _turn = self.engine.registries().turn().await?;
-        let mut archive = self.engine.registries().archive()?;
+        let turn = self.engine.registries().turn().await?;
+        // Where the start is called off, no thread goes on decrypting.
+        let _awaited = turn.awaited();
+        let mut archive = self.engine.registries().archive(turn)?;
         let decrypted = tokio::task::spawn_blocking(move || {
             let opened = image::open(&manifest, &blobs, &key, &wanted)?;
             drop(key);

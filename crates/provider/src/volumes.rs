@@ -215,7 +215,8 @@ impl Volumes {
 
     /// Mounts the file system of layer `name`, of `bytes`, over `folder`, if it is not mounted. One that is new gets a
     /// copy of what is in the folder, and of the other folders of `copies`, each under its name; afterwards what the
-    /// folder has under the names in `moved` is in the file system alone.
+    /// folder has under the names in `moved` is in the file system alone. As long as the first of them is there, the copy is
+    /// not whole, and everything else still is; it goes once the copy is on the disk, and before the other.
     pub(crate) async fn cover(
         &self,
         name: &str,
@@ -229,7 +230,8 @@ impl Volumes {
             return Ok(());
         }
         let file = self.layers.join(format!("{name}.ext4"));
-        if moved.iter().any(|name| folder.join(name).exists()) {
+        let [mark, other] = moved.map(|name| folder.join(name));
+        if mark.exists() {
             // What broke off in between is begun anew.
             self.drop_file(&file).await?;
             self.format(&file, bytes, (0, 0)).await?;
@@ -244,12 +246,12 @@ impl Volumes {
                 copy(from, &to).await?;
             }
             drop(place);
-            for name in moved {
-                match std::fs::remove_dir_all(folder.join(name)) {
-                    Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err.into()),
-                    _removed_or_gone => (),
-                }
-            }
+            std::fs::File::open(&file)?.sync_all()?;
+            std::fs::remove_dir_all(mark)?;
+            std::fs::File::open(folder)?.sync_all()?;
+        }
+        if file.exists() && other.exists() {
+            std::fs::remove_dir_all(other)?;
         }
         if !file.exists() {
             return Err(VolumeError::Lost(name.to_owned()));
@@ -314,6 +316,7 @@ impl Volumes {
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", &root, &path]).await?;
         // An empty volume is what an image's own files are copied into; `lost+found` would prevent that.
         run("debugfs", &["-w", "-R", "rmdir lost+found", &path]).await?;
+        std::fs::File::open(&draft)?.sync_all()?;
         std::fs::rename(&draft, file)?;
         Ok(())
     }

@@ -145,6 +145,34 @@ async fn a_dry_account_closes_the_ports_and_a_top_up_opens_them_again() -> anyho
 }
 
 #[tokio::test]
+async fn a_lease_whose_ports_have_gone_to_another_is_given_up() -> anyhow::Result<()> {
+    story(Setup { ports: true, ..Setup::default() }, async |stack| {
+        // Five of eight numbers for each, which both are promised.
+        let five = r#"["1/udp", "2/udp", "3/udp", "4/udp", "7000/udp"]"#;
+        let one = echoing(stack, "first", five).await?;
+        let two = echoing(stack, "second", five).await?;
+        let quote = stack.publisher.quote(&two).await?;
+        let deployed = stack.publisher.deploy(&one).await?;
+        let sender = stack.ready_account().await?;
+        sender.send(stack.chain.deployment().leases, &stack.open(&quote, 1)).await?;
+        let lease = stack.openings().await?.last().context("nothing was opened")?.lease;
+        ensure!(lease != deployed.lease, "no second lease was opened");
+        stack.closed(lease, CloseReason::ProviderFull).await?;
+        let said = until("its end is told", async || {
+            let said = stack.publisher.run(&["events", &lease.to_string()]).await?;
+            Ok(said.out.contains(r#""event":"closed""#).then_some(said))
+        })
+        .await?;
+        ensure!(said.out.contains("5 public ports are needed and 3 are free"), "{}", said.out);
+        let row = stack.publisher.row(deployed.lease).await?;
+        ensure!(row["ports"].as_array().is_some_and(|ports| ports.len() == 5), "{row}");
+        stack.publisher.down(deployed.lease).await?;
+        stack.nothing_is_left().await
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_provider_without_public_ports_refuses_them_and_loopback_is_private() -> anyhow::Result<()>
 {
     story(Setup::default(), async |stack| {

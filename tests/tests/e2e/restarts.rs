@@ -1,14 +1,17 @@
-//! A provider that is killed at a bad moment, and an engine that restarts.
+//! A provider that is killed at a bad moment, an engine that restarts, and a machine.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context as _, ensure};
 use protocol::lease::{CloseReason, State};
-use tests::{Setup, story, until};
-use tokio::task::JoinSet;
+use tests::{Setup, WORLD, story, until};
+use tokio::{net::TcpListener, task::JoinSet};
 
 #[tokio::test]
 async fn killed_in_the_middle_of_a_deploy_it_completes_it() -> anyhow::Result<()> {
@@ -107,6 +110,92 @@ async fn killed_and_started_again_it_adopts_what_runs() -> anyhow::Result<()> {
         ensure!(site.texts().await? == ["before"], "the book is {:?}", site.texts().await?);
         // It is in charge again.
         stack.publisher.down(lease).await?;
+        stack.nothing_is_left().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_ran_runs_again_when_the_machine_is_back() -> anyhow::Result<()> {
+    story(Setup { engine: true, ..Setup::default() }, async |stack| {
+        let book = stack.guestbook()?;
+        let books = stack.publisher.deploy(&book).await?.lease;
+        let signed = stack.provider.site(&book.host)?.patient()?;
+        signed.sign("Ada", "before").await?;
+        // One that is encrypted, and has sent what it may.
+        stack.publisher.json(&["image", "key"]).await?;
+        let image = stack.image("machine").await?;
+        let mut pod = stack.probe("machine", &image.name, "")?;
+        let block = "x-roadstead:\n";
+        pod.change(block, "x-roadstead:\n  encrypt: true\n  egress: { total: 1M }\n")?;
+        let lease = stack.publisher.deploy(&pod).await?.lease;
+        let site = stack.provider.site(&pod.host)?.patient()?;
+        let mut tasks = JoinSet::new();
+        let listener = TcpListener::bind((WORLD, 0)).await?;
+        let port = listener.local_addr()?.port();
+        tasks.spawn(async move {
+            let mut streams = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                streams.spawn(
+                    async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await },
+                );
+            }
+        });
+        let upload = format!("/upload/{WORLD}/{port}/4");
+        let said = site.get(&upload).await?;
+        ensure!(said.starts_with("refused"), "more was sent than may be: {said}");
+        let sent = async || {
+            let status = stack.provider.sent(lease)?;
+            let of = |name: &str| status[name].as_u64().unwrap_or_default();
+            Ok((of("before") + of("counted") > 1 << 19).then_some(()))
+        };
+        until("what it sent is counted", sent).await?;
+
+        let (container, other) = (stack.container(lease).await?, stack.container(books).await?);
+        let layer = async |id: &str| {
+            let driver = stack.docker.inspect(id).await?.graph_driver;
+            let upper = driver.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
+            upper.context("its layer is nowhere")
+        };
+        let (upper, others) = (layer(&container.id).await?, layer(&other.id).await?);
+        for upper in [&upper, &others] {
+            std::fs::write(upper.join("kept"), "before")?;
+        }
+        let look = stack.docker.leave_look(&container.id).await?;
+        stack.machine_off().await?;
+        let what = "without its file system a layer can be started by Docker alone";
+        ensure!(!upper.exists() && !others.exists(), "{what}");
+        // As where it broke off between the two folders that are taken out of a layer.
+        std::fs::create_dir(&upper)?;
+        std::fs::write(upper.join("half"), "")?;
+        stack.machine_on().await?;
+
+        until(
+            "the book is there",
+            async || Ok((signed.texts().await? == ["before"]).then_some(())),
+        )
+        .await?;
+        until("the probe answers", async || Ok((site.get("/").await? == "probe").then_some(())))
+            .await?;
+        ensure!(stack.container(lease).await?.id == container.id, "it is another container");
+        ensure!(stack.container(books).await?.id == other.id, "it is another container");
+        for upper in [&upper, &others] {
+            ensure!(std::fs::read_to_string(upper.join("kept"))? == "before");
+        }
+        ensure!(!upper.join("half").exists(), "the layer is the folder beneath");
+        // Without its key, which nobody sends.
+        let said = stack.publisher.json(&["unlock", &lease.to_string()]).await?;
+        ensure!(said["sent"] == false, "{said}");
+        let said = site.get(&upload).await?;
+        ensure!(said.starts_with("refused"), "the count began anew: {said}");
+        until("what a look left is gone", async || {
+            Ok(stack.docker.inspect(&look).await.is_err().then_some(()))
+        })
+        .await?;
+        for lease in [lease, books] {
+            ensure!(stack.state(lease).await? == State::Active, "lease {lease} is not active");
+            stack.publisher.down(lease).await?;
+        }
         stack.nothing_is_left().await
     })
     .await

@@ -10,41 +10,59 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use alloy::primitives::{Address, hex};
+use alloy::primitives::hex;
 use bollard::{
     errors::Error as DockerError,
     query_parameters::{
-        ImportImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
-        RemoveImageOptions,
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions,
     },
 };
-use futures::TryStreamExt;
 use protocol::pod::PodHash;
 use rand::RngCore;
-use tokio_util::io::ReaderStream;
 
-use super::{Container, Engine, EngineError, Image, gone};
-use crate::leases::PodKey;
+use super::{Container, Engine, EngineError, Image, Owner, gone};
+use crate::{leases::PodKey, screen::Loadable};
 
-/// Names of decrypted images that a start is about to use.
+/// Names of what somebody in this process is about to use: decrypted images, and containers that are looked into.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<HashSet<String>>>);
+
+/// A name that is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct Begun {
+    name: String,
+    under_way: UnderWay,
+}
 
 /// The name of an image for one start, under which nothing is removed before this is dropped.
 #[derive(Debug)]
 pub(crate) struct DecryptedName {
-    name: String,
+    name: Begun,
     salt: String,
-    under_way: UnderWay,
 }
 
 impl UnderWay {
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn begin(&self, name: String) -> Begun {
+        self.lock().insert(name.clone());
+        Begun { name, under_way: self.clone() }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.lock().contains(name)
+    }
 }
 
-impl Drop for DecryptedName {
+impl Begun {
+    pub(super) fn as_str(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Begun {
     fn drop(&mut self) {
         self.under_way.lock().remove(&self.name);
     }
@@ -52,7 +70,7 @@ impl Drop for DecryptedName {
 
 impl DecryptedName {
     pub(crate) fn as_str(&self) -> &str {
-        &self.name
+        self.name.as_str()
     }
 
     /// What makes it an image that nobody else can name.
@@ -61,10 +79,12 @@ impl DecryptedName {
     }
 }
 
-/// The repository of a provider's decrypted images. There is no such registry, and never will be (RFC 2606), so nobody
-/// pulls anything under this name.
-fn repository(provider: Address) -> String {
-    format!("roadstead.invalid/{}", hex::encode(provider))
+/// The repository of an owner's decrypted images: one key may serve several markets on one engine, and knows nothing of what
+/// is under way for another. There is no such registry, and never will be (RFC 2606), so nobody pulls anything under this
+/// name.
+fn repository(owner: Owner) -> String {
+    let Owner { provider, chain_id, leases } = owner;
+    format!("roadstead.invalid/{}/{chain_id}/{}", hex::encode(provider), hex::encode(leases))
 }
 
 impl Engine {
@@ -74,29 +94,21 @@ impl Engine {
         rand::rng().fill_bytes(&mut salt);
         let mut number = [0_u8; 8];
         rand::rng().fill_bytes(&mut number);
-        let repository = repository(self.owner.provider);
+        let repository = repository(self.owner);
         let name = format!("{repository}:{}-{}", key.of(pod), hex::encode(number));
-        let under_way = self.under_way.clone();
-        under_way.lock().insert(name.clone());
-        DecryptedName { name, salt: hex::encode(salt), under_way }
+        DecryptedName { name: self.under_way.begin(name), salt: hex::encode(salt) }
     }
 
-    /// Loads the docker-archive of a decrypted image, in which it has `name`.
+    /// Gives the engine a decrypted image, which has `name` in its archive.
     pub(crate) async fn load_decrypted(
         &self,
         name: &DecryptedName,
-        archive: std::fs::File,
+        image: Loadable,
     ) -> Result<Image, EngineError> {
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(archive), 256 << 10);
-        let options = ImportImageOptionsBuilder::new().quiet(true).build();
-        let refused = |why: String| EngineError::Image { image: name.name.clone(), why };
-        self.docker
-            .import_image_stream(options, stream, None)
-            .try_for_each(|_progress| async { Ok(()) })
-            .await
-            .map_err(|err| refused(err.to_string()))?;
-        let image = self.inspect(&name.name).await?;
-        image.ok_or_else(|| refused("it was not loaded".into()))
+        let name = name.as_str();
+        self.import(name, image).await?;
+        let lost = || EngineError::Image { image: name.into(), why: "it was not loaded".into() };
+        self.inspect(name).await?.ok_or_else(lost)
     }
 
     /// The image that a container was made of; no other container is.
@@ -113,7 +125,7 @@ impl Engine {
     /// Removes the decrypted images that no container is made of and no start is about to use, with those of their layers
     /// that nothing else has.
     pub(crate) async fn purge_decrypted(&self) -> Result<(), EngineError> {
-        let repository = repository(self.owner.provider);
+        let repository = repository(self.owner);
         let filters = HashMap::from([("reference".to_owned(), vec![repository.clone()])]);
         let options = ListImagesOptionsBuilder::new().filters(&filters).build();
         let images = self.docker.list_images(Some(options)).await?;
@@ -125,8 +137,9 @@ impl Engine {
         let containers = self.docker.list_containers(Some(options)).await?;
         let used: HashSet<String> = containers.into_iter().filter_map(|c| c.image_id).collect();
         for image in images.iter().filter(|image| !used.contains(&image.id)) {
-            for name in image.repo_tags.iter().filter(|name| name.starts_with(&repository)) {
-                if self.under_way.lock().contains(name) {
+            let of = |name: &&String| name.rsplit_once(':').is_some_and(|(of, _)| of == repository);
+            for name in image.repo_tags.iter().filter(of) {
+                if self.under_way.has(name) {
                     continue;
                 }
                 let removed = self.docker.remove_image(name, None::<RemoveImageOptions>, None);

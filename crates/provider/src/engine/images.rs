@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use alloy::primitives::hex;
 use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
@@ -20,10 +21,16 @@ use bollard::{
 };
 use futures::{StreamExt, TryStreamExt};
 use protocol::pod::{Digest, ImageRef, Label, Pod, Service, User};
+use rand::RngCore;
 use tokio_util::io::ReaderStream;
 
 use super::{Engine, EngineError, is_missing};
-use crate::{causes, registry::Pulled, volumes::VolumeError};
+use crate::{
+    causes,
+    registry::Pulled,
+    screen::{Loadable, is_bearable},
+    volumes::VolumeError,
+};
 
 /// For how long an image stays that no container is made of: for the next start, or the next version's common layers.
 const LIFE: Duration = Duration::from_secs(86_400);
@@ -33,6 +40,9 @@ const GRACE: Duration = Duration::from_secs(600);
 
 /// What the names begin with under which the images of manifests are written down.
 const OF: &str = "of-";
+
+/// The label of a container out of which a file of its image is read.
+const LOOK: &str = "roadstead.look";
 
 /// Which images the engine was given: a file for each, whose age says when it was used, and one for each manifest that was
 /// pulled, with the image that it led to.
@@ -62,10 +72,14 @@ impl Given {
 
     /// The image is used, if the engine was given it.
     fn touch(&self, image: &str) -> io::Result<()> {
-        match self.path(image).exists() {
+        match self.has(image) {
             true => self.used(image),
             false => Ok(()),
         }
+    }
+
+    fn has(&self, image: &str) -> bool {
+        self.path(image).exists()
     }
 
     fn manifest(&self, digest: &Digest) -> PathBuf {
@@ -77,8 +91,12 @@ impl Given {
         std::fs::read_to_string(self.manifest(digest)).ok()
     }
 
+    /// The manifest leads to the image, if the engine was given that: nothing would take the way to another one away again.
     fn lead(&self, digest: &Digest, image: &str) -> io::Result<()> {
-        crate::house::write(&self.manifest(digest), image.as_bytes())
+        match self.has(image) {
+            true => crate::house::write(&self.manifest(digest), image.as_bytes()),
+            false => Ok(()),
+        }
     }
 
     /// All images with the time when they were used last, those first that were used longest ago.
@@ -180,6 +198,12 @@ impl Engine {
             found => found?,
         };
         let config = found.config.unwrap_or_default();
+        // Whatever its configuration was when it was looked through, this is what the engine goes by.
+        let check = config.healthcheck.unwrap_or_default();
+        let intervals = [check.interval, check.start_interval].into_iter().flatten();
+        let volumes = config.volumes.unwrap_or_default().len();
+        is_bearable(volumes, intervals)
+            .map_err(|err| EngineError::Image { image: name.to_owned(), why: err.to_string() })?;
         Ok(Some(Image {
             id: found.id.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
@@ -190,7 +214,10 @@ impl Engine {
 
     /// Whether an image is here.
     pub(crate) async fn has_image(&self, id: &str) -> Result<bool, EngineError> {
-        Ok(self.inspect(id).await?.is_some())
+        match self.docker.inspect_image(id).await {
+            Err(err) if is_missing(&err) => Ok(false),
+            found => Ok(found.map(|_image| true)?),
+        }
     }
 
     /// Of `images`, those that are not here.
@@ -208,20 +235,45 @@ impl Engine {
         Ok(gone)
     }
 
-    /// Loads a docker-archive and makes sure that it was image `id`.
-    pub(crate) async fn load(&self, id: &str, archive: std::fs::File) -> Result<(), EngineError> {
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(archive), 256 << 10);
+    /// Gives the engine an image, which is called `name` in what is said of it.
+    pub(super) async fn import(&self, name: &str, image: Loadable) -> Result<(), EngineError> {
+        let Loadable { file, turn } = image;
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 << 10);
         let options = ImportImageOptionsBuilder::new().quiet(true).build();
-        let refused = |why: String| EngineError::Image { image: id.to_owned(), why };
-        self.docker
+        let loaded = self
+            .docker
             .import_image_stream(options, stream, None)
             .try_for_each(|_progress| async { Ok(()) })
-            .await
-            .map_err(|err| refused(err.to_string()))?;
+            .await;
+        drop(turn);
+        loaded.map_err(|err| EngineError::Image { image: name.to_owned(), why: err.to_string() })
+    }
+
+    /// Gives the engine an image and makes sure that it was image `id`.
+    pub(crate) async fn load(&self, id: &str, image: Loadable) -> Result<(), EngineError> {
+        self.import(id, image).await?;
         match self.has_image(id).await? {
             true => Ok(self.given.used(id).map_err(VolumeError::Io)?),
-            false => Err(refused("what was loaded is another image".into())),
+            false => {
+                let why = "what was loaded is another image".to_owned();
+                Err(EngineError::Image { image: id.to_owned(), why })
+            }
         }
+    }
+
+    /// Removes the containers of looks into images that broke off.
+    pub(crate) async fn tidy_looks(&self) -> Result<(), EngineError> {
+        let mut filters = self.mine();
+        filters.entry("label".into()).or_default().push(LOOK.to_owned());
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        for summary in self.docker.list_containers(Some(options)).await? {
+            let labels = summary.labels.unwrap_or_default();
+            let is_over = labels.get(LOOK).is_some_and(|look| !self.under_way.has(look));
+            if let Some(id) = summary.id.filter(|_id| is_over) {
+                self.remove_containers(&[&id]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes images that the engine was given and that nobody needs.
@@ -289,10 +341,16 @@ impl Engine {
 
     /// A file of an image, such as `/etc/passwd`, out of a container that is never started; nothing where there is none.
     async fn file_of(&self, image: &str, path: &str) -> Result<String, EngineError> {
+        let mut number = [0_u8; 8];
+        rand::rng().fill_bytes(&mut number);
+        // Until this is dropped it is not taken for one that a look left which broke off.
+        let look = self.under_way.begin(hex::encode(number));
+        let labels = self.owner.labels().into_iter().chain([(LOOK, look.as_str().to_owned())]);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             cmd: Some(vec!["-".into()]),
             network_disabled: Some(true),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).collect()),
             ..Default::default()
         };
         let id = self.docker.create_container(None, body).await?.id;
@@ -371,6 +429,8 @@ mod tests {
         let manifest: Digest = format!("sha256:{}", "b".repeat(64)).parse().unwrap();
         given.touch(&image).unwrap();
         assert_eq!(given.all().unwrap(), [], "an image of somebody else's was taken for ours");
+        given.lead(&manifest, &image).unwrap();
+        assert_eq!(given.of(&manifest), None, "nothing would ever remove it");
         given.used(&image).unwrap();
         given.lead(&manifest, &image).unwrap();
         let given = Given::open(folder.path(), 0).unwrap();

@@ -19,8 +19,8 @@ use crate::volumes::{VolumeError, bind, unmount_now};
 /// Docker's storage driver whose layers are folders.
 const OVERLAY: &str = "overlay2";
 
-/// What an overlay needs of its folder.
-const NEEDED: [&str; 2] = ["diff", "work"];
+/// What an overlay needs of its folder: first what has nothing of the container's in it.
+const NEEDED: [&str; 2] = ["work", "diff"];
 
 /// Where in a layer's file system the image's volumes are.
 const DECLARED: &str = "declared";

@@ -75,7 +75,6 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         init: Some(service.init),
         shm_size: service.shm_size.map(|size| signed(size.0)),
         group_add: some(service.group_add.iter().map(ToString::to_string)),
-        extra_hosts: some(extra_hosts(service)),
         sysctls: some(
             service.sysctls.iter().map(|(name, value)| (name.to_string(), value.clone())),
         ),
@@ -143,11 +142,6 @@ fn some<T, C: FromIterator<T>>(items: impl IntoIterator<Item = T>) -> Option<C> 
     let mut items = items.into_iter().peekable();
     items.peek().is_some().then_some(())?;
     Some(items.collect())
-}
-
-fn extra_hosts(service: &Service) -> impl Iterator<Item = String> {
-    let hosts = service.extra_hosts.iter();
-    hosts.flat_map(|(host, addresses)| addresses.iter().map(move |ip| format!("{host}:{ip}")))
 }
 
 fn ulimits(service: &Service) -> impl Iterator<Item = ResourcesUlimits> {
@@ -292,7 +286,6 @@ mod tests {
         let mut service = service();
         for (key, value) in [
             ("domainname", serde_json::json!("example.org")),
-            ("extra_hosts", serde_json::json!({ "a": ["203.0.113.7", "2001:db8::1"] })),
             ("group_add", serde_json::json!(["5", "audio"])),
             ("networks", serde_json::json!({ "front": { "aliases": ["shop"] } })),
             ("shm_size", serde_json::json!(8 << 20)),
@@ -308,7 +301,6 @@ mod tests {
         let endpoints = body.networking_config.unwrap().endpoints_config.unwrap();
         assert_eq!(endpoints["rs-1-ab"].aliases, Some(vec!["web".into(), "shop".into()]));
         let host = body.host_config.unwrap();
-        assert_eq!(host.extra_hosts, Some(vec!["a:203.0.113.7".into(), "a:2001:db8::1".into()]));
         assert_eq!(host.group_add, Some(vec!["5".into(), "audio".into()]));
         assert_eq!(host.shm_size, Some(8 << 20));
         assert_eq!(host.sysctls.unwrap()["net.ipv4.tcp_syncookies"], "1");
