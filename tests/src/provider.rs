@@ -57,6 +57,11 @@ impl Provider {
         Site::new(self.ingress, host)
     }
 
+    /// Where its ingress serves HTTP.
+    pub fn ingress(&self) -> SocketAddr {
+        self.ingress
+    }
+
     /// Where its ingress serves HTTPS, if it does.
     pub fn https(&self) -> SocketAddr {
         self.https

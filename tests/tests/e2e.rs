@@ -40,3 +40,5 @@ mod providers;
 mod quotes;
 #[path = "e2e/restarts.rs"]
 mod restarts;
+#[path = "e2e/verify.rs"]
+mod verify;

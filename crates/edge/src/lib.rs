@@ -6,6 +6,7 @@
 pub mod acme;
 pub mod forward;
 
+mod about;
 mod activity;
 mod challenges;
 mod counters;
@@ -15,6 +16,7 @@ mod routes;
 mod tasks;
 mod tls;
 
+pub use about::{About, PublicKey, Visit};
 pub use acme::Acme;
 pub use challenges::Challenges;
 pub use counters::{HostStats, LATENCY_BOUNDS, Latency};

@@ -45,6 +45,7 @@ use self::{
     refusal::Refusal,
 };
 use crate::{
+    about::{About, PublicKey, Visit},
     challenges::Challenges,
     counters::InFlight,
     door::Door,
@@ -117,6 +118,7 @@ pub struct Ingress {
     challenges: Challenges,
     redirect: Option<(Certificates, u16)>,
     loads: Arc<Loads>,
+    about: Option<(&'static str, Arc<dyn About>)>,
 }
 
 impl Ingress {
@@ -144,6 +146,13 @@ impl Ingress {
         Self { redirect: Some((certificates, port)), ..self }
     }
 
+    /// That answers requests for `path`, of each host that has a route, by `about`: also those that come without TLS and
+    /// would be sent elsewhere.
+    #[must_use]
+    pub fn about(self, path: &'static str, about: Arc<dyn About>) -> Self {
+        Self { about: Some((path, about)), ..self }
+    }
+
     /// Serves on `listener` without TLS until `stop`, and then for some seconds what has begun.
     ///
     /// HTTP/2 is for visitors that know beforehand ("prior knowledge").
@@ -166,13 +175,15 @@ impl Ingress {
     ) -> io::Result<()> {
         self.redirect = None;
         let config = certificates.config().map_err(io::Error::other)?;
-        self.serve(listener, Some(TlsAcceptor::from(Arc::new(config))), stop).await
+        let tls =
+            Tls { acceptor: TlsAcceptor::from(Arc::new(config)), shown: certificates.clone() };
+        self.serve(listener, Some(tls), stop).await
     }
 
     async fn serve(
         self,
         listener: TcpListener,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Tls>,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let end = CancellationToken::new();
@@ -208,9 +219,14 @@ impl Ingress {
 /// What visitors get.
 type Answer = Response<Either<Watched, Full<Bytes>>>;
 
+struct Tls {
+    acceptor: TlsAcceptor,
+    shown: Certificates,
+}
+
 struct Proxy {
     ingress: Ingress,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     pool: Pool,
     visitors: Tasks,
     requests: Arc<Semaphore>,
@@ -221,6 +237,8 @@ struct Proxy {
 struct Visitor {
     peer: IpAddr,
     connection: Arc<Connection>,
+    /// What it was shown in TLS.
+    key: Option<PublicKey>,
 }
 
 impl Proxy {
@@ -262,7 +280,8 @@ impl Proxy {
     ) -> Result<(), BoxError> {
         // Without it small answers wait for the acknowledgement of the ones before.
         stream.set_nodelay(true)?;
-        let visitor = Visitor { peer, connection: Arc::new(Connection::new(place)) };
+        let connection = Arc::new(Connection::new(place));
+        let mut visitor = Visitor { peer, connection, key: None };
         let head = self.ingress.limits.head;
         let Some(tls) = &self.tls else {
             let first = stop.run_until_cancelled(timeout(head, preface::version(stream))).await;
@@ -270,9 +289,11 @@ impl Proxy {
             let (version, stream) = first??;
             return self.speak(version, stream, visitor, stop).await;
         };
-        let handshake = stop.run_until_cancelled(timeout(head, tls.accept(stream))).await;
+        let handshake = stop.run_until_cancelled(timeout(head, tls.acceptor.accept(stream))).await;
         let Some(handshake) = handshake else { return Ok(()) };
         let stream = handshake??;
+        let host = stream.get_ref().1.server_name();
+        visitor.key = host.and_then(|host| tls.shown.public_key(host));
         let version = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Version::HTTP_2,
             Some(_) | None => Version::HTTP_11,
@@ -341,6 +362,9 @@ impl Proxy {
             return Err(Refusal::Connect);
         }
         let (authority, host) = head::host(&request)?;
+        if let Some(answer) = self.about(&request, &host, &visitor).await {
+            return Ok(answer.map(Either::Right));
+        }
         if let Some(answer) = self.ours(&request, &host) {
             return Ok(answer.map(Either::Right));
         }
@@ -354,6 +378,31 @@ impl Proxy {
         let status = result.as_ref().map_or_else(Refusal::status, Response::status);
         route.counters.answered(began.elapsed(), status.is_server_error());
         result
+    }
+
+    /// What is told here about a host that is served.
+    async fn about<B>(
+        &self,
+        request: &Request<B>,
+        host: &str,
+        visitor: &Visitor,
+    ) -> Option<Response<Full<Bytes>>> {
+        let (path, about) = self.ingress.about.as_ref()?;
+        if request.uri().path() != *path || self.ingress.routes.find(host).is_none() {
+            return None;
+        }
+        if request.method() != Method::GET {
+            let mut answer = refusal::plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return Some(answer);
+        }
+        let query = request.uri().query();
+        let visit = Visit { host, query, key: visitor.key.as_ref() };
+        let (status, body) = about.answer(visit).await;
+        let mut answer = refusal::plain(status, body);
+        let kind = HeaderValue::from_static("application/json");
+        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Some(answer)
     }
 
     /// What is answered here, whoever serves the host.

@@ -21,6 +21,8 @@ use x509_parser::x509::X509Name;
 /// The longest name of an issuer that is told, in characters.
 const MAX_ISSUER: usize = 200;
 
+use crate::about::PublicKey;
+
 /// Why a certificate can not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,8 @@ pub enum BadCertificate {
 #[derive(Clone)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
+    /// SubjectPublicKeyInfo, in DER.
+    spki: Arc<[u8]>,
     begins: SystemTime,
     expires: SystemTime,
     issuer: Arc<str>,
@@ -75,10 +79,11 @@ impl Certificate {
         let validity = parsed.validity();
         let (begins, expires) = (time(&validity.not_before), time(&validity.not_after));
         let issuer = name(parsed.issuer()).into();
+        let spki = parsed.public_key().raw.into();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(BadCertificate::Key)?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(BadCertificate::Pair)?;
-        Ok(Self { key: Arc::new(key), begins, expires, issuer })
+        Ok(Self { key: Arc::new(key), spki, begins, expires, issuer })
     }
 
     /// As [`from_pem`](Self::from_pem), for `host`, to be shown at `now`.
@@ -188,9 +193,22 @@ impl Certificates {
 
     /// What visitors of `host` are shown.
     pub fn get(&self, host: &str) -> Option<Certificate> {
-        let tables = [self.0.own.load(), self.0.issued.load()];
-        let find = |host: &str| tables.iter().find_map(|table| table.get(host).cloned());
+        self.find(host).map(|(certificate, _brought)| certificate)
+    }
+
+    /// What visitors of `host` are shown, and whether a publisher brought it.
+    fn find(&self, host: &str) -> Option<(Certificate, bool)> {
+        let tables = [(self.0.own.load(), true), (self.0.issued.load(), false)];
+        let find = |host: &str| {
+            tables.iter().find_map(|(table, brought)| Some((table.get(host).cloned()?, *brought)))
+        };
         find(host).or_else(|| find(&format!("*.{}", host.split_once('.')?.1)))
+    }
+
+    /// The key that a visitor who names `host` has just been shown.
+    pub(crate) fn public_key(&self, host: &str) -> Option<PublicKey> {
+        let (certificate, brought) = self.find(&named(host))?;
+        Some(PublicKey { spki: certificate.spki, brought })
     }
 
     pub(crate) fn issue(&self, host: &str, certificate: &Certificate) {
@@ -224,9 +242,13 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = hello.server_name()?.to_ascii_lowercase();
-        Some(self.get(host.strip_suffix('.').unwrap_or(&host))?.key)
+        Some(self.get(&named(hello.server_name()?))?.key)
     }
+}
+
+/// A host as a visitor names it in TLS, as the tables have it.
+fn named(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
 #[cfg(test)]

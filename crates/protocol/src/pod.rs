@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::check::bytes_in_range;
 pub use self::{
     compose::{
-        Coverage, Criteria, Encrypt, Image, MaxPrice, Parsed, ResolveError, SecretSource,
-        SlaWishes, Surroundings, Wishes,
+        AttestedWish, Coverage, Criteria, Encrypt, Hardware, Image, MaxPrice, Parsed, ResolveError,
+        SecretSource, SlaWishes, Surroundings, Wishes,
     },
     names::{
         AbsPath, Digest, Domain, Group, Host, HostName, ImageName, Invalid, Label, LabelKey, Name,

@@ -17,8 +17,8 @@ use std::{
 
 use expect_test::{expect, expect_file};
 use protocol::pod::{
-    DecodeError, Digest, Image, ImageRef, Label, Parsed, Pod, PodHash, Port, SecretSource,
-    Surroundings, limits,
+    DecodeError, Digest, Hardware, Image, ImageRef, Label, Parsed, Pod, PodHash, Port,
+    SecretSource, Surroundings, limits,
 };
 
 /// The file in DESIGN.md, without what comes with the keeper.
@@ -45,6 +45,11 @@ const REFUSED_BLOCKS: &[&str] = &[
     "{ egress: 10M }",
     "{ encrypt: { key: [], services: [web, wbe, Web], to: ghcr.io/acme/app } }",
     "{ encrypt: yes please }",
+    "{ attested: true }",
+    "{ attested: }",
+    "{ attested: { kind: sgx, measurements: [], measurement: \"0x12\" } }",
+    "{ attested: { kind: tdx } }",
+    "{ attested: { measurements: [\"0x12\", \"1212121212121212121212121212121212121212121212121212121212121212\"], oldest: [] } }",
     "[]",
 ];
 
@@ -192,6 +197,7 @@ fn everything_that_is_honoured_has_its_place() {
                     120,
                 ),
             },
+            attested: None,
         }
     "#]]
     .assert_debug_eq(parsed.wishes());
@@ -694,6 +700,26 @@ fn encrypted_images_are_marked_and_part_of_the_pod() {
     let key = |encrypt: &str| parse(&file(encrypt)).encrypt().and_then(|e| e.key.clone());
     assert_eq!(key("{ key: ./app.key }").as_deref(), Some("./app.key"));
     assert_eq!(key("{ services: [db] }"), None);
+}
+
+#[test]
+fn what_has_to_be_proved_is_a_wish_and_no_part_of_the_pod() {
+    let hash = |byte: &str| format!("0x{}", byte.repeat(32));
+    let plain = pod(&block("{}"));
+    let parsed = parse(&block(&format!(
+        "{{ attested: {{ kind: tdx, measurements: ['{}', '{}'], collateral: ./pccs.json }} }}",
+        hash("02"),
+        hash("01")
+    )));
+    let wish = parsed.wishes().attested.clone().unwrap();
+    assert_eq!(wish.hardware, Hardware::Tdx);
+    let measurements: Vec<_> = wish.measurements.iter().map(ToString::to_string).collect();
+    assert_eq!(measurements, [hash("01"), hash("02")]);
+    assert_eq!((wish.collateral.as_deref(), wish.oldest), (Some("./pccs.json"), None));
+    assert_eq!(parsed.resolve(find).unwrap().hash(), plain.hash());
+    let any = parse(&block(&format!("{{ attested: {{ measurements: '{}' }} }}", hash("01"))));
+    assert_eq!(any.wishes().attested.as_ref().unwrap().hardware, Hardware::Any);
+    assert_eq!(parse(&block("{}")).wishes().attested, None);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(crate) struct Api {
     pub(crate) blobs: Blobs,
     /// What is open of each lease.
     pub(crate) slots: Slots,
-    pub(crate) attester: Attester,
+    pub(crate) attester: Arc<Attester>,
     /// Ends what is open when the provider stops.
     pub(crate) stop: CancellationToken,
 }
@@ -296,7 +296,7 @@ async fn attestation(
     State(api): State<Arc<Api>>,
     Query(Asked { nonce }): Query<Asked>,
 ) -> Result<Json<Attestation>, Refusal> {
-    Ok(Json(api.attester.answer(&api.shared, nonce).await?))
+    Ok(Json(api.attester.answer(&api.shared, nonce, None).await?))
 }
 
 async fn nonce(State(api): State<Arc<Api>>) -> Json<Nonce> {

@@ -1,11 +1,11 @@
 //! What this machine can prove of itself, for anybody who asks with a nonce.
 //!
-//! Who asks needs no wallet, since visitors of a pod ask as well. The worst that they gain is a signature over the keys that the
-//! Registry has anyway, and a nonce of theirs, in a text that says what it is; and to keep the hardware busy: one report is
+//! Who asks needs no wallet, since visitors of a pod ask as well (`visit`). The worst that they gain is a signature over the keys
+//! that the Registry has anyway, and a nonce of theirs, in a text that says what it is; and to keep the hardware busy: one report is
 //! made at a time, and who comes meanwhile is told to come again.
 
 use alloy::{primitives::B256, signers::SignerSync as _};
-use seal::attest::{Subject, Tsm, TsmError, Unattested};
+use seal::attest::{Subject, Tsm, TsmError, Unattested, Visit};
 use tokio::sync::Semaphore;
 
 use crate::{keys::Keys, reconcile::Shared, wire::Attestation};
@@ -44,14 +44,15 @@ impl Attester {
         Self { tsm, turn: Semaphore::new(1) }
     }
 
-    /// Evidence about `nonce` and this provider's keys; without hardware, the wallet's word for them.
+    /// Evidence about `nonce`, this provider's keys and what a visitor asks about; without hardware, the wallet's word.
     pub(crate) async fn answer(
         &self,
         shared: &Shared,
         nonce: B256,
+        visit: Option<Visit>,
     ) -> Result<Attestation, AttestError> {
         let _turn = self.turn.try_acquire().map_err(|_busy| AttestError::Busy)?;
-        let subject = subject(&shared.keys, shared, nonce);
+        let subject = Subject { visit, ..subject(&shared.keys, shared, nonce) };
         let Some(tsm) = self.tsm.clone() else {
             let message = Unattested::message(&subject);
             let signature = shared.sender.signer().sign_message_sync(message.as_bytes())?;
@@ -69,5 +70,6 @@ fn subject(keys: &Keys, shared: &Shared, nonce: B256) -> Subject {
         provider: shared.sender.address().into(),
         sealing_key: keys.seal_key(),
         tls_key: keys.tls_pin().0,
+        visit: None,
     }
 }

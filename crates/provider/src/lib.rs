@@ -39,6 +39,7 @@ mod slots;
 mod status;
 pub mod tree;
 mod unlock;
+mod visit;
 mod volumes;
 pub mod wire;
 

@@ -45,6 +45,7 @@ use crate::{
     shown::Shown,
     status::Statuses,
     unlock::Unlocks,
+    visit::Served,
     wire::Phase,
 };
 
@@ -206,6 +207,7 @@ pub(crate) struct Shared {
     pub(crate) records: Arc<Records>,
     pub(crate) holds: Holds,
     pub(crate) routes: Routes,
+    pub(crate) served: Served,
     pub(crate) ports: Ports,
     /// Nothing where the ingress has no TLS.
     pub(crate) certificates: Option<HostCertificates>,
@@ -852,7 +854,7 @@ impl Shared {
     fn route(&self, snapshot: &Snapshot, pods: &BTreeMap<PodKey, Found>) {
         use bollard::models::ContainerSummaryStateEnum as S;
         let (mut routes, mut ports) = (HashMap::new(), Wanted::default());
-        let mut claims = Vec::new();
+        let (mut served, mut claims) = (HashMap::new(), Vec::new());
         for (key, lease) in &snapshot.leases {
             if !matches!(lease.state, State::Pending | State::Active) {
                 // A reorg may open it again.
@@ -879,6 +881,7 @@ impl Shared {
                 let replicas = replicas.map(|name| containers.get(name.as_str()));
                 let backend = backend(replicas, target, dry);
                 routes.entry(host.to_string()).or_insert(backend);
+                served.entry(host.to_string()).or_insert((key.lease, serving));
                 claims.push(Claim {
                     host: host.clone(),
                     key: *key,
@@ -897,6 +900,7 @@ impl Shared {
                 ports.open(*key, service, port, to);
             }
         }
+        self.served.set(served);
         self.routes.set(routes);
         self.ports.set(&ports);
         if let Some(certificates) = &self.certificates {

@@ -43,7 +43,9 @@ use crate::{
     slots::Slots,
     status::Statuses,
     unlock::Unlocks,
+    visit::{Served, Visits},
     volumes::Volumes,
+    wire,
 };
 
 /// How long requests that are under way have when the provider stops.
@@ -176,6 +178,7 @@ pub async fn run(
         records,
         holds: Holds::default(),
         routes: routes.clone(),
+        served: Served::default(),
         ports,
         certificates,
         capacity: config.capacity,
@@ -259,7 +262,9 @@ pub async fn run(
         clean(cleaned, kept, life, stopping).await;
         "cleaner"
     });
-    let mut visitors = Ingress::new(routes);
+    let attester = Arc::new(Attester::find());
+    let visits = Visits { shared: Arc::clone(&shared), attester: Arc::clone(&attester) };
+    let mut visitors = Ingress::new(routes).about(wire::WELL_KNOWN, Arc::new(visits));
     if let Some(certificates) = &shared.certificates {
         let (shown, port) = (certificates.shown().clone(), certificates.config().port);
         visitors = visitors.challenges(certificates.challenges().clone()).redirect(shown, port);
@@ -301,7 +306,7 @@ pub async fn run(
         sessions: Sessions::new(who, chain_id),
         blobs,
         slots: Slots::default(),
-        attester: Attester::find(),
+        attester,
         stop: stop.clone(),
         quoter: Quoter { config, nonces: Nonces::new() },
     }));
@@ -446,6 +451,7 @@ async fn clean(shared: Arc<Shared>, blobs: Blobs, life: Duration, stop: Cancella
             () = stop.cancelled() => return,
             _ = tick.tick() => (),
         }
+        shared.touch_encrypted();
         let cleaned = shared.pods.expire(&shared.used(), life).and_then(|()| blobs.expire());
         let cleaned = match cleaned {
             Ok(()) => shared.shown.tidy(&shared.engine).await,

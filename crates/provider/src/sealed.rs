@@ -4,7 +4,7 @@
 //! What is read comes from whoever pushed it or from a registry that a publisher names. All of it is checked against the
 //! digests that the pod names before it is looked at, is bounded in size, and is checked once more, plain, before the
 //! engine has it: layers are gone through as those of any other image. Until then they are in a file without a name. The key
-//! is in memory only, and dropped when the image is open.
+//! is in memory only, until the last image of the start is decrypted and loaded.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -143,6 +143,20 @@ impl Shared {
         Ok(Images { all, _names: names })
     }
 
+    /// Makes what is encrypted of open leases' images young again: their next start needs it, whenever that is.
+    pub(crate) fn touch_encrypted(&self) {
+        let snapshot = Arc::clone(&self.seen.borrow());
+        for lease in snapshot.leases.values().filter(|lease| !lease.over) {
+            for (_account, hash) in lease.pods() {
+                let Ok(pod) = self.pods.get(hash) else { continue };
+                for image in pod.services().values().filter_map(|s| Encrypted::of(&s.image)) {
+                    // One that is not here whole is pushed or pulled again by the start.
+                    drop(self.blobs.encrypted(lease.payer, image.manifest));
+                }
+            }
+        }
+    }
+
     /// Returns once a lease is to run another pod, or is gone.
     async fn changed(&self, lease: &Lease) {
         let mut seen = self.seen.subscribe();
@@ -275,5 +289,54 @@ impl Blobs {
         let parts = parts.map_err(|err| BlobError::Manifest(manifest.to_string(), err))?;
         let digest = |part: image::Digest| Self::digest(&part.to_string());
         parts.into_iter().map(|(part, size)| Ok((digest(part)?, size))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::config::ImageLimits;
+
+    #[tokio::test]
+    async fn what_a_lease_needs_is_kept_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path(), 1 << 20, ImageLimits::default()).unwrap();
+        let wallet = Address::repeat_byte(1);
+        let put = async |text: &str| {
+            let digest = format!("sha256:{}", hex::encode(Sha256::digest(text)));
+            let digest = Blobs::digest(&digest).unwrap();
+            let body =
+                futures::stream::iter([Ok::<_, io::Error>(bytes::Bytes::from(text.to_owned()))]);
+            blobs.put(wallet, &digest, body).await.unwrap();
+            digest
+        };
+        let (config, layer) = (put("configuration").await, put("a layer").await);
+        let of = |kind: &str, digest: &Digest, size: usize| {
+            let kind = format!("application/vnd.oci.image.{kind}");
+            serde_json::json!({ "mediaType": kind, "digest": digest.as_str(), "size": size })
+        };
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": of("config.v1+json", &config, 13),
+            "layers": [of("layer.v1.tar", &layer, 7)],
+        });
+        let manifest = put(&manifest.to_string()).await;
+        let other = put("of no lease").await;
+        let old = SystemTime::now() - Duration::from_secs(8 * 86_400);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let file = std::fs::File::options().append(true).open(entry.unwrap().path()).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        blobs.encrypted(wallet, &manifest).unwrap();
+        blobs.expire().unwrap();
+        for kept in [&manifest, &config, &layer] {
+            assert!(blobs.has(wallet, kept), "{kept}");
+        }
+        assert!(!blobs.has(wallet, &other));
     }
 }

@@ -12,7 +12,7 @@ use protocol::{
 };
 use seal::{
     Envelope, SealingPublicKey, SenderPublicKey,
-    attest::{Evidence, Unattested},
+    attest::{Connection, Evidence, Unattested},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,31 @@ pub enum Attestation {
     Evidence(Evidence),
     /// The wallet's word, which proves nothing of what runs there.
     Unattested(Unattested),
+}
+
+/// Where a provider's ingress answers itself, at each host that it serves, with a [`ServedHost`].
+pub const WELL_KNOWN: &str = "/.well-known/roadstead";
+
+/// `GET /.well-known/roadstead?nonce=…` of a host: who serves it, and for which lease. With a nonce (32 bytes) it also has what
+/// the machine proves about that, all of the above, the provider's keys and the key of the very connection that it is asked on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedHost {
+    /// The provider's address.
+    pub provider: Address,
+    /// The chain that it works on.
+    pub chain_id: u64,
+    /// The Leases contract that it works with.
+    pub leases: Address,
+    /// The lease that the host is served for.
+    pub lease: u64,
+    /// The pod that serves it.
+    pub pod: PodHash,
+    /// What was shown on the connection.
+    pub connection: Connection,
+    /// Absent where no nonce was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// `POST /v1/session`: a signed EIP-4361 message.

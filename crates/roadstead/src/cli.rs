@@ -13,7 +13,7 @@ use protocol::pod::MaxPrice;
 use crate::{
     account::AccountName, app, attest, bid, challenge, copy, dev, encrypt, events, exec, forward,
     indexer, market, moving, order, provider, providers, remote::Since, stake, stats, unlock,
-    volume, vouch, watch, watcher,
+    verify, volume, vouch, watch, watcher,
 };
 
 const EXIT_CODES: &str = "\
@@ -303,6 +303,15 @@ pub(crate) enum Verb {
         after_help = "Example:\n  roadstead attest 0xe11EA0AF57b3Ddc04282d2f49Fd7e726C3e37494 --require tdx --collateral pccs.json"
     )]
     Attest(attest::Args),
+    /// Find out what runs behind an app's URL, and whether the connection to it ends there
+    ///
+    /// The provider's ingress says which lease and pod it serves the host for, and has its hardware, or without such
+    /// hardware its wallet, sign that together with a fresh number and the key of this very connection. All of it is
+    /// checked against the chain: somebody in between with a certificate of their own is found out. It takes no wallet.
+    #[command(
+        after_help = "Examples:\n  roadstead verify https://shop.example.org\n  roadstead verify https://shop.example.org --require sev-snp --measurement 0x5c1b… --oldest amd.toml"
+    )]
+    Verify(verify::Args),
     /// Vouch that a provider has an attribute, which orders may require
     #[command(
         after_help = "Examples:\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --until 90d\n  roadstead vouch 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 gdpr --revoke"

@@ -4,7 +4,7 @@ mod operate;
 
 use std::{
     marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use seal::SealingPublicKey;
+use seal::{SealingPublicKey, attest::Subject};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -39,7 +39,10 @@ use crate::output;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a provider's hardware may take for a report.
-const ATTEST_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const ATTEST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// After how long it is asked again while it makes somebody else's.
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(300);
 
 /// How long a provider may take to unpack an image.
 const LOAD_PATIENCE: Duration = Duration::from_secs(600);
@@ -140,7 +143,9 @@ impl Endpoint {
             return Err(bad());
         }
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(listing.tlsKey).map_err(ClientError::Tls)?)
+            .tls_backend_preconfigured(
+                tls(Expected::Key(listing.tlsKey)).map_err(ClientError::Tls)?,
+            )
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(PATIENCE)
             .build()
@@ -154,10 +159,32 @@ impl Endpoint {
         self.json(self.request(Method::GET, "/v1/info").timeout(PATIENCE)).await
     }
 
-    /// What its machine proves about a nonce.
+    /// What its machine proves about a nonce. It makes one report at a time, so it may have to be asked again.
     pub(crate) async fn attestation(&self, nonce: B256) -> Result<Attestation, ClientError> {
-        let request = self.request(Method::GET, "/v1/attestation").query(&[("nonce", nonce)]);
-        self.json(request.timeout(ATTEST_PATIENCE)).await
+        let end = Instant::now() + ATTEST_PATIENCE;
+        loop {
+            let request = self.request(Method::GET, "/v1/attestation").query(&[("nonce", nonce)]);
+            match self.json(request.timeout(ATTEST_PATIENCE)).await {
+                Err(ClientError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. })
+                    if Instant::now() < end =>
+                {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// What evidence about a nonce has to be about: the keys that the Registry has.
+    pub(crate) fn subject(&self, chain_id: u64, nonce: [u8; 32]) -> Subject {
+        Subject {
+            nonce,
+            chain_id,
+            provider: self.address.into(),
+            sealing_key: self.seal_key,
+            tls_key: self.key.0,
+            visit: None,
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -185,7 +212,7 @@ impl Endpoint {
     }
 }
 
-async fn body(response: Response) -> Result<Vec<u8>, ClientError> {
+pub(crate) async fn body(response: Response) -> Result<Vec<u8>, ClientError> {
     let mut chunks = response.bytes_stream();
     let mut body = Vec::new();
     while let Some(chunk) = chunks.next().await {
@@ -197,7 +224,7 @@ async fn body(response: Response) -> Result<Vec<u8>, ClientError> {
     Ok(body)
 }
 
-fn unreachable(err: reqwest::Error) -> ClientError {
+pub(crate) fn unreachable(err: reqwest::Error) -> ClientError {
     if err.is_timeout() {
         return ClientError::Late;
     }
@@ -398,10 +425,36 @@ impl<T: DeserializeOwned> Lines<T> {
     }
 }
 
+/// Which key the other side is to have.
+#[derive(Debug, Clone)]
+pub(crate) enum Expected {
+    /// This.
+    Key(B256),
+    /// Whichever: it is written down, and judged later.
+    Any(SeenKeys),
+}
+
+/// The keys that were shown, in the order of the connections.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SeenKeys(Arc<std::sync::Mutex<Vec<B256>>>);
+
+impl SeenKeys {
+    fn add(&self, key: B256) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// The key of all connections: none where there was no TLS. Nothing where they had different ones.
+    pub(crate) fn one(&self) -> Option<Option<B256>> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = keys.first().copied();
+        keys.iter().all(|key| Some(*key) == first).then_some(first)
+    }
+}
+
 /// TLS for which a certificate is nothing but the carrier of a key.
-fn tls(key: B256) -> Result<rustls::ClientConfig, rustls::Error> {
+pub(crate) fn tls(expected: Expected) -> Result<rustls::ClientConfig, rustls::Error> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let pinned = Pinned { key, algorithms: ring.signature_verification_algorithms };
+    let pinned = Pinned { expected, algorithms: ring.signature_verification_algorithms };
     Ok(rustls::ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -412,7 +465,7 @@ fn tls(key: B256) -> Result<rustls::ClientConfig, rustls::Error> {
 /// Takes the certificate with this key, whatever else is in it, and makes sure that the other side has the key.
 #[derive(Debug)]
 struct Pinned {
-    key: B256,
+    expected: Expected,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -464,10 +517,15 @@ impl ServerCertVerifier for Pinned {
             .map_err(|_err| rustls::CertificateError::BadEncoding)?;
         let spki = certificate.subject_public_key_info();
         let got = B256::from_slice(&Sha256::digest(&*spki));
-        if got == self.key {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let wrong = WrongKey { wanted: self.key, got };
+        let wanted = match &self.expected {
+            Expected::Any(seen) => {
+                seen.add(got);
+                return Ok(ServerCertVerified::assertion());
+            }
+            Expected::Key(key) if *key == got => return Ok(ServerCertVerified::assertion()),
+            Expected::Key(key) => *key,
+        };
+        let wrong = WrongKey { wanted, got };
         Err(rustls::CertificateError::Other(rustls::OtherError(Arc::new(wrong))).into())
     }
 
@@ -509,7 +567,7 @@ mod tests {
             let algorithms = ring.signature_verification_algorithms;
             let name = ServerName::try_from("another.example").unwrap();
             let later = UnixTime::since_unix_epoch(Duration::from_secs(99_999_999_999));
-            Pinned { key: wanted, algorithms }.verify_server_cert(
+            Pinned { expected: Expected::Key(wanted), algorithms }.verify_server_cert(
                 certificate,
                 &[],
                 &name,

@@ -9,7 +9,10 @@ use std::{
 use ::provider::wire::{LeaseStatus, Phase};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, bail, ensure};
-use chain::abi::{ILeases, IRegistry::ProviderView, Leases};
+use chain::{
+    Chain,
+    abi::{ILeases, IRegistry::ProviderView, Leases},
+};
 use protocol::{
     amount::{Amount, Rate},
     lease::{CloseReason, State},
@@ -286,7 +289,7 @@ pub(crate) async fn wait(
             (&opened.key, status.as_ref().and_then(|status| status.key_request))
         {
             watch.say(progress, Step::Unlocking);
-            unlock::send(session, &opened.client, (opened.lease, opened.account), request, &key.key)
+            unlock::send(session, &opened.client, (opened.lease, opened.account), request, &key.sealed)
                 .await
                 .with_context(|| {
                     format!(
@@ -431,15 +434,21 @@ pub(crate) async fn provider_of(
     session: &Session,
     provider: Address,
 ) -> anyhow::Result<(Client, ProviderView)> {
-    let mut view = session.chain().registry().listingOf(provider).call().await?;
+    let view = listing_of(session.chain(), provider).await?;
+    let endpoint = Endpoint::new(provider, &view.listing)?;
+    Ok((Client::new(endpoint, session.chain(), session.sender.signer().clone()), view))
+}
+
+/// What a provider is listed as, or was last.
+pub(crate) async fn listing_of(chain: &Chain, provider: Address) -> anyhow::Result<ProviderView> {
+    let mut view = chain.registry().listingOf(provider).call().await?;
     // Leases go on when their provider takes its listing back, and so does the address that it had.
     if !view.listed
-        && let Some(last) = session.chain().last_listing(provider).await?
+        && let Some(last) = chain.last_listing(provider).await?
     {
         view.listing = last;
     }
-    let endpoint = Endpoint::new(provider, &view.listing)?;
-    Ok((Client::new(endpoint, session.chain(), session.sender.signer().clone()), view))
+    Ok(view)
 }
 
 /// A change of a lease, asked for and not yet made.

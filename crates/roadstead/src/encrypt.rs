@@ -32,6 +32,7 @@ use crate::{
     output,
     progress::Progress,
     settings::Settings,
+    trust::{ImageKey, Trust},
 };
 
 /// The key's file in the home folder, where no other one is named.
@@ -85,7 +86,7 @@ pub(crate) async fn run(settings: &Settings, verb: &Verb) -> anyhow::Result<()> 
     match verb {
         Verb::Key { file } => make_key(settings, file.as_deref()),
         Verb::Encrypt { image, key, to, layout } => {
-            let key = KeyFile::read(&settings.home, key.as_deref())?.key.public();
+            let key = read_key(&settings.home, key.as_deref())?.0.public();
             match (to, layout) {
                 (Some(to), _) => {
                     let folder = tempfile::tempdir()?;
@@ -250,29 +251,36 @@ fn make_key(settings: &Settings, file: Option<&Path>) -> anyhow::Result<()> {
     })
 }
 
-/// The key of an app, and where it was read.
+/// The key of an app, where it was read, and who may have it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyFile {
-    pub(crate) key: AppKey,
+    /// For making images; who else gets it, `sealed` says.
+    key: AppKey,
+    pub(crate) sealed: ImageKey,
     pub(crate) path: PathBuf,
 }
 
 impl KeyFile {
-    /// Reads a key: the one at `path`, or else the one in the home folder.
-    pub(crate) fn read(home: &Path, path: Option<&Path>) -> anyhow::Result<Self> {
-        let path = path.map_or_else(|| home.join(KEY), Path::to_owned);
-        let path = std::path::absolute(&path).unwrap_or(path);
-        let read = fs::metadata(&path).and_then(|meta| match meta.len() <= MAX_KEY {
-            true => fs::read_to_string(&path),
-            false => Err(std::io::ErrorKind::FileTooLarge.into()),
-        });
-        let pem = Zeroizing::new(read.with_context(|| {
-            let path = path.display();
-            format!("the app's key {path} cannot be read; `roadstead image key {path}` makes one")
-        })?);
-        let key = AppKey::from_pem(&pem).with_context(|| path.display().to_string())?;
-        Ok(Self { key, path })
+    /// Reads a key: the one at `path`, or else the one in the home folder. Who is trusted by `trust` may have it.
+    pub(crate) fn read(home: &Path, path: Option<&Path>, trust: Trust) -> anyhow::Result<Self> {
+        let (key, path) = read_key(home, path)?;
+        Ok(Self { sealed: ImageKey::new(key.clone(), trust), key, path })
     }
+}
+
+fn read_key(home: &Path, path: Option<&Path>) -> anyhow::Result<(AppKey, PathBuf)> {
+    let path = path.map_or_else(|| home.join(KEY), Path::to_owned);
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let read = fs::metadata(&path).and_then(|meta| match meta.len() <= MAX_KEY {
+        true => fs::read_to_string(&path),
+        false => Err(std::io::ErrorKind::FileTooLarge.into()),
+    });
+    let pem = Zeroizing::new(read.with_context(|| {
+        let path = path.display();
+        format!("the app's key {path} cannot be read; `roadstead image key {path}` makes one")
+    })?);
+    let key = AppKey::from_pem(&pem).with_context(|| path.display().to_string())?;
+    Ok((key, path))
 }
 
 /// What was encrypted on this machine, in the home folder. All of it can be lost: an image is encrypted anew then, and is
@@ -326,7 +334,7 @@ impl Store {
         &self,
         docker: &Docker,
         id: &Digest,
-        key: &AppKey,
+        KeyFile { key, .. }: &KeyFile,
     ) -> anyhow::Result<ImageRef> {
         let name = format!("{id}.{}", fingerprint(&key.public()));
         let known = self.entries()?.remove(&name).filter(|entry| self.has(&entry.manifest));
@@ -355,7 +363,7 @@ impl Store {
         &self,
         name: &ImageName,
         digest: &Digest,
-        key: &AppKey,
+        KeyFile { key, .. }: &KeyFile,
     ) -> anyhow::Result<ImageRef> {
         let stored = format!("{digest}.{}", fingerprint(&key.public()));
         let plain = match self.entries()?.remove(&stored) {
@@ -513,18 +521,18 @@ mod tests {
             passphrase_file: None,
             json: true,
         };
-        assert!(KeyFile::read(folder.path(), None).is_err());
+        assert!(read_key(folder.path(), None).is_err());
         make_key(&settings, None).unwrap();
-        let made = KeyFile::read(folder.path(), None).unwrap();
-        assert_eq!(made.path, folder.path().join(KEY));
-        let mode = fs::metadata(&made.path).unwrap().permissions().mode();
+        let (made, path) = read_key(folder.path(), None).unwrap();
+        assert_eq!(path, folder.path().join(KEY));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let err = format!("{:#}", make_key(&settings, None).unwrap_err());
         assert!(err.contains("app.key cannot be made"), "{err}");
-        let same = KeyFile::read(folder.path(), None).unwrap().key.public();
-        assert_eq!(same, made.key.public());
+        let same = read_key(folder.path(), None).unwrap().0.public();
+        assert_eq!(same, made.public());
         fs::write(folder.path().join("other"), "no key").unwrap();
-        let err = KeyFile::read(folder.path(), Some(&folder.path().join("other"))).unwrap_err();
+        let err = read_key(folder.path(), Some(&folder.path().join("other"))).unwrap_err();
         assert!(format!("{err:#}").contains("no app key"), "{err:#}");
     }
 }

@@ -38,7 +38,9 @@ mod stake;
 mod state;
 mod stats;
 mod tars;
+mod trust;
 mod unlock;
+mod verify;
 mod volume;
 mod vouch;
 mod wallet;
@@ -142,6 +144,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Challenge(args) => Box::pin(challenge::run(&settings, &args)).await,
         Verb::Stake(verb) => Box::pin(stake::run(&settings, &verb)).await,
         Verb::Attest(args) => Box::pin(attest::run(&settings, &args)).await,
+        Verb::Verify(args) => Box::pin(verify::run(&settings, &args)).await,
         Verb::Vouch(args) => Box::pin(vouch::run(&settings, &args)).await,
         Verb::Watcher(verb) => Box::pin(watcher::run(&settings, &verb)).await,
         Verb::Claim => claim::run(&settings, &claim::Source::ALL).await,

@@ -16,7 +16,6 @@ use protocol::{
     quote::Quote,
     resources::{PriceList, PriceOverflow, Resources},
 };
-use seal::{Envelope, SealingPublicKey};
 
 use crate::{
     account::AccountName,
@@ -298,7 +297,15 @@ impl<'a> Question<'a> {
         let chain = self.session.chain();
         let pod = self.ready.pod.hash();
         let canonical = String::from_utf8(self.ready.pod.canonical())?;
-        let secrets = if with_secrets { self.seal(provider, view, pod)? } else { None };
+        // Whoever is not trusted with the pod does not get to know it.
+        let endpoint = client.endpoint();
+        let secrets = match with_secrets && !self.ready.secrets.is_empty() {
+            true => Some(self.ready.secrets.seal(endpoint, &self.context(provider, pod)).await?),
+            false => {
+                self.ready.secrets.trust().require(endpoint, chain.id()).await?;
+                None
+            }
+        };
         let request = QuoteRequest {
             pod: canonical,
             owner: self.owner,
@@ -333,26 +340,16 @@ impl<'a> Question<'a> {
         Ok(response)
     }
 
-    fn seal(
-        &self,
-        provider: Address,
-        view: &ProviderView,
-        pod: PodHash,
-    ) -> anyhow::Result<Option<Envelope>> {
-        if self.ready.secrets.0.is_empty() {
-            return Ok(None);
-        }
+    /// What the pod's secrets are sealed for.
+    fn context(&self, provider: Address, pod: PodHash) -> seal::Context {
         let chain = self.session.chain();
-        let context = seal::Context {
+        seal::Context {
             chain_id: chain.id(),
             leases: chain.deployment().leases.into(),
             provider: provider.into(),
             account: self.account.1.into(),
             pod: pod.0.into(),
-        };
-        let key = SealingPublicKey(view.listing.sealKey.0);
-        let envelope = self.ready.secrets.seal(&key, &context);
-        Ok(Some(envelope.with_context(|| format!("the secrets cannot be sealed to {provider}"))?))
+        }
     }
 
     /// What is about money, in whole tokens.

@@ -13,13 +13,14 @@ use protocol::pod::{
     Digest, Image, ImageName, ImageRef, Label, Name, Parsed, Pod, ResolveError, SecretSource,
     Surroundings, Tls, Wishes, limits,
 };
-use seal::{AppKey, Secrets};
+use seal::Secrets;
 use zeroize::Zeroizing;
 
 use crate::{
     cli,
     encrypt::{self, KeyFile, Store},
     images, output,
+    trust::{PodSecrets, Trust},
 };
 
 /// What is looked for where no file is named, in the order in which Compose looks.
@@ -44,7 +45,7 @@ pub(crate) struct Ready {
     /// What its publisher wants of providers.
     pub(crate) wishes: Wishes,
     /// What its secrets are.
-    pub(crate) secrets: Secrets,
+    pub(crate) secrets: PodSecrets,
     /// The key of its encrypted images, where it has some, and what it encrypted.
     pub(crate) encrypted: Option<(KeyFile, Store)>,
     /// What was assumed.
@@ -159,11 +160,24 @@ impl PodFile {
         sketch.map_err(resolve_error)
     }
 
+    /// Whom its publisher trusts with the pod.
+    pub(crate) fn trust(&self) -> anyhow::Result<Trust> {
+        Trust::of(self.parsed.wishes().attested.as_ref(), &self.here.folder)
+    }
+
+    /// The file with the key of its encrypted images, if it names one.
+    pub(crate) fn key_path(&self) -> Option<PathBuf> {
+        let path = self.parsed.encrypt()?.key.as_ref()?;
+        Some(self.here.folder.join(path))
+    }
+
     /// The key of its encrypted images and where what it encrypts is kept in `home`, if any image is to be encrypted.
     fn encrypted(&self, home: &Path) -> anyhow::Result<Option<(KeyFile, Store)>> {
-        let Some(wanted) = self.parsed.encrypt() else { return Ok(None) };
-        let path = wanted.key.as_ref().map(|path| self.here.folder.join(path));
-        let key = KeyFile::read(home, path.as_deref()).context("x-roadstead.encrypt.key")?;
+        if self.parsed.encrypt().is_none() {
+            return Ok(None);
+        }
+        let key = KeyFile::read(home, self.key_path().as_deref(), self.trust()?);
+        let key = key.context("x-roadstead.encrypt.key")?;
         Ok(Some((key, Store::open(home)?)))
     }
 
@@ -188,7 +202,7 @@ impl PodFile {
                 let (found, note) = find(image, docker.as_ref()).await?;
                 match encrypted {
                     Some((key, store)) => {
-                        seal(docker.as_ref(), &image.name, found, &key.key, store).await
+                        seal(docker.as_ref(), &image.name, found, key, store).await
                     }
                     None => Ok((found, note)),
                 }
@@ -225,7 +239,7 @@ impl PodFile {
     /// All that a deploy needs. What is encrypted is kept in `home`.
     pub(crate) async fn ready(&self, home: &Path) -> anyhow::Result<Ready> {
         self.certificates()?;
-        let secrets = self.secrets()?;
+        let secrets = PodSecrets::new(self.secrets()?, self.trust()?);
         let encrypted = self.encrypted(home)?;
         let (pod, notes) = self.resolved(encrypted.as_ref()).await?;
         Ok(Ready { pod, wishes: self.parsed.wishes().clone(), secrets, encrypted, notes })
@@ -315,7 +329,7 @@ async fn seal(
     docker: Result<&Docker, &anyhow::Error>,
     name: &ImageName,
     found: ImageRef,
-    key: &AppKey,
+    key: &KeyFile,
     store: &Store,
 ) -> anyhow::Result<(ImageRef, Option<String>)> {
     match found {
@@ -381,8 +395,10 @@ mod tests {
         let ready = file.ready(folder.path()).await.unwrap();
         let json = String::from_utf8(ready.pod.canonical()).unwrap();
         assert!(json.contains(r#""A":"env""#) && json.contains(r#""B":"last""#), "{json}");
-        assert_eq!(ready.secrets.0["key"].as_slice(), b"sword\n");
-        assert_eq!(ready.secrets.0["word"].as_slice(), b"envfish");
+        let secrets = file.secrets().unwrap();
+        assert_eq!(secrets.0["key"].as_slice(), b"sword\n");
+        assert_eq!(secrets.0["word"].as_slice(), b"envfish");
+        assert!(!ready.secrets.is_empty() && *ready.secrets.trust() == Trust::Listed);
         assert_eq!(file.sketch().unwrap(), ready.pod);
         let name = folder.path().file_name().unwrap().to_string_lossy();
         assert_eq!(file.app(), name);

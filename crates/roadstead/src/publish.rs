@@ -139,6 +139,8 @@ pub(crate) async fn update(
         // The lease goes on as it was agreed to, whatever a change would cost by now.
         Err(err) if !runs || !certificates => return Err(err),
         asked => {
+            // Who may have the key is no part of the pod, either.
+            state.set_key(id, ready.key().as_ref())?;
             if certificates {
                 deploy::send_secrets(&session, id, &ready, &options, &progress).await?;
             }

@@ -15,7 +15,7 @@ use protocol::{
     amount::{Amount, Rate, Token, Units},
     criteria::{Search, Why, why_not},
     lease::{CloseReason, State as LeaseState},
-    pod::{Http, ImageRef, Pod, Tls, Transport, Wishes},
+    pod::{Hardware, Http, ImageRef, Pod, Tls, Transport, Wishes},
     resources::Resources,
 };
 use serde::Serialize;
@@ -203,6 +203,18 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
     }
     for secret in pod.secrets() {
         text.push_str(&format!("\nsecret {secret}: sealed to the provider at deploy"));
+    }
+    if let Some(wish) = &file.parsed.wishes().attested {
+        let hardware = match wish.hardware {
+            Hardware::Any => "TDX or SEV-SNP",
+            Hardware::Tdx => "TDX",
+            Hardware::SevSnp => "SEV-SNP",
+        };
+        let measurements: Vec<_> = wish.measurements.iter().map(ToString::to_string).collect();
+        let measurements = measurements.join(" or ");
+        text.push_str(&format!(
+            "\nattested: sent only where {hardware} proves that {measurements} runs"
+        ));
     }
     for (host, target) in pod.ingress() {
         text.push_str(&format!("\ningress {host}: {}:{}", target.service, target.port));

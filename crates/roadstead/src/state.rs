@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use chain::Deployment;
 use serde::{Deserialize, Serialize};
 
-use crate::{account::AccountName, cli::LeaseRef, encrypt::KeyFile};
+use crate::{account::AccountName, cli::LeaseRef, encrypt::KeyFile, trust::Trust};
 
 /// What is remembered of one deployment of the contracts.
 #[derive(Debug)]
@@ -28,9 +28,19 @@ struct Market {
     apps: BTreeMap<String, u64>,
     #[serde(default)]
     accounts: BTreeSet<String>,
-    /// Where the keys of leases' encrypted images are.
+    /// The keys of leases' encrypted images.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    keys: BTreeMap<u64, PathBuf>,
+    keys: BTreeMap<u64, KnownKey>,
+}
+
+/// The key of a lease's encrypted images: where it is, and who may have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KnownKey {
+    /// Its file.
+    pub(crate) file: PathBuf,
+    /// What the pod file said when the lease was opened or changed.
+    pub(crate) trust: Trust,
 }
 
 impl State {
@@ -97,16 +107,17 @@ impl State {
         self.write()
     }
 
-    /// The leases whose pods have encrypted images, and where their keys are.
-    pub(crate) fn keys(&self) -> BTreeMap<u64, PathBuf> {
+    /// The leases whose pods have encrypted images, and their keys.
+    pub(crate) fn keys(&self) -> BTreeMap<u64, KnownKey> {
         self.market().map(|market| market.keys.clone()).unwrap_or_default()
     }
 
-    /// Remembers where the key of a lease's encrypted images is.
+    /// Remembers where the key of a lease's encrypted images is, and who may have it.
     pub(crate) fn set_key(&mut self, lease: u64, key: Option<&KeyFile>) -> anyhow::Result<()> {
         let Some(key) = key else { return Ok(()) };
         let market = self.all.entry(self.market.clone()).or_default();
-        market.keys.insert(lease, key.path.clone());
+        let known = KnownKey { file: key.path.clone(), trust: key.sealed.trust().clone() };
+        market.keys.insert(lease, known);
         self.write()
     }
 
@@ -181,5 +192,33 @@ mod tests {
         let state = State::read(home.path(), &deployment(1)).unwrap();
         let err = state.resolve(&LeaseRef::App("blog".into())).unwrap_err().to_string();
         assert!(err.contains("known are shop"), "{err}");
+    }
+
+    #[test]
+    fn who_may_have_a_key_is_kept_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("app.key");
+        std::fs::write(&path, &*seal::AppKey::generate().to_pem()).unwrap();
+        let wanted = crate::attest::Wanted {
+            require: Some(crate::attest::Required::SevSnp),
+            measurement: vec![seal::attest::Measurement([7; 32])],
+            collateral: None,
+            oldest: Some("/amd.toml".into()),
+        };
+        let mut state = State::read(home.path(), &deployment(1)).unwrap();
+        for (lease, trust) in [(7, Trust::Attested(wanted)), (8, Trust::Listed)] {
+            let key = KeyFile::read(home.path(), None, trust.clone()).unwrap();
+            state.set_key(lease, Some(&key)).unwrap();
+            let known = State::read(home.path(), &deployment(1)).unwrap().keys().remove(&lease);
+            assert_eq!(known, Some(KnownKey { file: path.clone(), trust }));
+        }
+        // One of which that is not known counts for nobody, rather than for everybody.
+        let file = home.path().join("state.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let without = text.replace("\"trust\": \"listed\"", "\"other\": 0");
+        assert_ne!(without, text);
+        std::fs::write(&file, without).unwrap();
+        let err = State::read(home.path(), &deployment(1)).unwrap_err();
+        assert!(err.to_string().contains("is damaged"), "{err:#}");
     }
 }

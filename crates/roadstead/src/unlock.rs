@@ -15,17 +15,20 @@ use alloy::{primitives::B256, signers::SignerSync as _};
 use anyhow::{Context as _, bail, ensure};
 use protocol::lease::State as LeaseState;
 use reqwest::StatusCode;
-use seal::{AppKey, KeyContext, SenderKey};
+use seal::{KeyContext, SenderKey};
 
 use crate::{
     cli::LeaseRef,
     client::{Client, ClientError},
     deploy,
     encrypt::KeyFile,
-    output, publish,
+    output,
+    podfile::PodFile,
+    publish,
     session::Session,
     settings::Settings,
-    state::State,
+    state::{KnownKey, State},
+    trust::ImageKey,
 };
 
 /// How often is looked whether a start waits.
@@ -46,9 +49,12 @@ pub(crate) struct Args {
     /// The lease's number, or the app's name; with --watch, all whose keys are known here where none is named
     #[arg(required_unless_present = "watch")]
     lease: Option<LeaseRef>,
-    /// The key's file [default: the one with which the lease was deployed, else app.key in the home folder]
+    /// The key's file [default: the one with which the lease was deployed, else the one that the pod file names]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The pod file, for a lease that was not deployed from here: it says what the provider has to prove
+    #[arg(long, value_name = "FILE", requires = "lease")]
+    file: Option<PathBuf>,
     /// Go on, and send the key whenever a provider asks for it
     #[arg(long)]
     watch: bool,
@@ -87,9 +93,19 @@ async fn locked(
     id: u64,
 ) -> anyhow::Result<Locked> {
     let view = deploy::own(session, id).await?;
-    let known = state.keys().remove(&id);
-    let path = args.key.as_ref().or(known.as_ref());
-    let key = KeyFile::read(&settings.home, path.map(PathBuf::as_path))?;
+    let (path, trust) = match (state.keys().remove(&id), &args.file) {
+        (Some(KnownKey { file, trust }), _) => (Some(file), trust),
+        (None, Some(file)) => {
+            let file = PodFile::read(Some(file))?;
+            (file.key_path(), file.trust()?)
+        }
+        (None, None) => bail!(
+            "lease {id} was not deployed from here, so that it is not known what its provider has to prove before it gets \
+             the key; name its pod file with --file"
+        ),
+    };
+    let path = args.key.as_ref().or(path.as_ref());
+    let key = KeyFile::read(&settings.home, path.map(PathBuf::as_path), trust)?;
     let (client, _listing) = deploy::provider_of(session, view.provider).await?;
     Ok(Locked { client, account: view.account, key })
 }
@@ -148,13 +164,17 @@ async fn watch(settings: &Settings, args: &Args, session: &Session) -> anyhow::R
             match watched(settings, args, session).await {
                 Ok(found) => leases = found,
                 // At the start it is a mistake, later on the node's trouble.
-                Err(err) if read.is_none() => return Err(err),
+                Err(err) if read.is_none() || err.is::<NotOpen>() => return Err(err),
                 Err(err) => eprintln!("leases could not be looked for: {}", output::causes(&err)),
             }
             read = Some(Instant::now());
         }
         for (id, locked) in &leases {
-            match look(session, *id, locked).await {
+            let looked = match locked {
+                Ok(locked) => look(session, *id, locked).await.map_err(|err| output::causes(&err)),
+                Err(words) => Err(words.clone()),
+            };
+            match looked {
                 Ok(false) => drop(said.remove(id)),
                 Ok(true) => {
                     said.remove(id);
@@ -164,8 +184,7 @@ async fn watch(settings: &Settings, args: &Args, session: &Session) -> anyhow::R
                     };
                     output::print(&line)?;
                 }
-                Err(err) => {
-                    let words = output::causes(&err);
+                Err(words) => {
                     if said.get(id) != Some(&words) {
                         eprintln!("lease {id}: {words}");
                         said.insert(*id, words);
@@ -184,12 +203,17 @@ async fn look(session: &Session, id: u64, locked: &Locked) -> anyhow::Result<boo
     }
 }
 
-/// The open leases whose keys are sent.
+/// A lease that was named and takes no key.
+#[derive(Debug, thiserror::Error)]
+#[error("lease {0} is not an open lease of this wallet's; `roadstead ps --all` lists them")]
+struct NotOpen(u64);
+
+/// The open leases whose keys are sent. What keeps one from having its key is its own trouble, and not the others'.
 async fn watched(
     settings: &Settings,
     args: &Args,
     session: &Session,
-) -> anyhow::Result<BTreeMap<u64, Locked>> {
+) -> anyhow::Result<BTreeMap<u64, Result<Locked, String>>> {
     let state = State::read(&settings.home, session.chain().deployment())?;
     let ids: Vec<u64> = match &args.lease {
         Some(lease) => vec![state.resolve(lease)?],
@@ -201,7 +225,13 @@ async fn watched(
         let open = LeaseState::try_from(view.lease.state)?;
         let is_open = matches!(open, LeaseState::Pending | LeaseState::Active);
         if is_open && view.payer == session.wallet() {
-            leases.insert(*id, locked(settings, args, session, &state, *id).await?);
+            let locked = match locked(settings, args, session, &state, *id).await {
+                Err(err) if args.lease.is_some() => return Err(err),
+                locked => locked,
+            };
+            leases.insert(*id, locked.map_err(|err| output::causes(&err)));
+        } else if args.lease.is_some() {
+            bail!(NotOpen(*id));
         }
     }
     Ok(leases)
@@ -229,7 +259,8 @@ async fn answer(
         "its provider asks for the key of pod {}, and the lease is for pod {pod}",
         request.pod
     );
-    let sent = send(session, &locked.client, (id, locked.account), request, &locked.key.key).await;
+    let sent = send(session, &locked.client, (id, locked.account), request, &locked.key.sealed);
+    let sent = sent.await;
     sent.with_context(|| format!("the key {} was not taken", locked.key.path.display()))
 }
 
@@ -239,7 +270,7 @@ pub(crate) async fn send(
     client: &Client,
     (lease, account): (u64, B256),
     request: KeyRequest,
-    key: &AppKey,
+    key: &ImageKey,
 ) -> anyhow::Result<Answer> {
     let endpoint = client.endpoint();
     let deployment = session.chain().deployment();
@@ -260,7 +291,7 @@ pub(crate) async fn send(
     let claim = sender.public().claim(chain_id, &leases);
     let sealed = SealedKey {
         nonce: request.nonce,
-        key: key.seal(&endpoint.seal_key, &sender, &context)?,
+        key: key.seal(endpoint, &sender, &context).await?,
         sender: sender.public(),
         claim: signer.sign_message_sync(claim.as_bytes())?.as_bytes().into(),
     };

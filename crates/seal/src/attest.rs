@@ -1,7 +1,8 @@
 //! Evidence of what a provider's machine runs, and who may be trusted with what.
 //!
 //! A provider answers a nonce with [`Evidence`], which a TDX module (Intel) or an SEV-SNP firmware (AMD) signed over a
-//! [`Subject`]: the nonce, the provider's address on its chain, its sealing key and its TLS key. Only [`verify`]
+//! [`Subject`]: the nonce, the provider's address on its chain, its sealing key and its TLS key, and, for a visitor of a host,
+//! the key of that very connection and what is served there. Only [`verify`]
 //! makes an [`Attested`] of it: offline, up to the roots of Intel and AMD that are pinned here, at a time that the
 //! caller gives.
 //!
@@ -13,6 +14,13 @@
 //! # use seal::{AppKey, Envelope, KeyContext, SealError, SenderKey, attest::Unattested};
 //! fn seal(key: &AppKey, who: &Unattested, from: &SenderKey, to: &KeyContext) -> Result<Envelope, SealError> {
 //!     key.seal_to_attested(who, from, to)
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use seal::{Context, Envelope, SealError, Secrets, attest::Unattested};
+//! fn seal(secrets: &Secrets, who: &Unattested, context: &Context) -> Result<Envelope, SealError> {
+//!     secrets.seal_to_attested(who, context)
 //! }
 //! ```
 //!
@@ -38,7 +46,7 @@ pub use self::{
     certificates::Der,
     measurement::{Measurement, ParseMeasurementError, Registers},
     snp::{Product, SnpError, Tcb},
-    subject::Subject,
+    subject::{Connection, Subject, Visit},
     tdx::{Collateral, TdxError},
     tsm::{Tsm, TsmError},
     unattested::Unattested,
@@ -110,7 +118,7 @@ pub enum AttestError {
     Snp(#[source] SnpError),
     /// Genuine, and somebody else's or old.
     #[error(
-        "the evidence is genuine, but about another nonce, chain, provider, sealing key or TLS key: it may be replayed"
+        "the evidence is genuine, but about another nonce, chain, provider, key, host, lease or pod: it may be replayed, or be another connection's"
     )]
     OtherSubject,
     /// Genuine, and something else runs there.
@@ -225,6 +233,7 @@ mod tests {
             provider: [2; 20],
             sealing_key: SealingKey::from_bytes(&[3; 32]).public(),
             tls_key: [4; 32],
+            visit: None,
         }
     }
 
@@ -275,6 +284,29 @@ mod tests {
             crate::KeyContext { provider: [3; 20], ..context },
         ] {
             let sealed = app.seal_to_attested(&attested, &sender, &other);
+            assert_eq!(sealed, Err(crate::SealError::OtherEvidence));
+        }
+    }
+
+    #[test]
+    fn secrets_go_only_to_what_was_attested() {
+        let attested = facts().about(&subject(), &Accepted::Any).unwrap();
+        let secrets = crate::Secrets([("word".to_owned(), b"sword".to_vec().into())].into());
+        let context = crate::Context {
+            chain_id: 1,
+            leases: [0; 20],
+            provider: [2; 20],
+            account: [0; 32],
+            pod: [0; 32],
+        };
+        let envelope = secrets.seal_to_attested(&attested, &context).unwrap();
+        let key = SealingKey::from_bytes(&[3; 32]);
+        assert!(crate::Secrets::open(&envelope, &key, &context).unwrap() == secrets);
+        for other in [
+            crate::Context { chain_id: 2, ..context },
+            crate::Context { provider: [3; 20], ..context },
+        ] {
+            let sealed = secrets.seal_to_attested(&attested, &other);
             assert_eq!(sealed, Err(crate::SealError::OtherEvidence));
         }
     }

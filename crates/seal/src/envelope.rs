@@ -62,8 +62,8 @@ pub enum SealError {
     /// It has a small order, so that everybody could open the envelope.
     #[error("{0} is not a key that can be sealed to")]
     Key(SealingPublicKey),
-    /// What was attested is not what the key is sealed for.
-    #[error("the evidence is about another chain or provider than the app's key is sealed for")]
+    /// What was attested is another provider than what is sealed is for.
+    #[error("the evidence is about another chain or provider than what is sealed is for")]
     OtherEvidence,
 }
 

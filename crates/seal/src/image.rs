@@ -18,7 +18,7 @@ mod manifest;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read, Write},
+    io::{self, Read},
 };
 
 use zeroize::Zeroizing;
@@ -373,25 +373,6 @@ impl<B: Blobs> Opened<'_, B> {
     /// When it is none of an image.
     pub fn labelled(&self, labels: &BTreeMap<String, String>) -> Result<Vec<u8>, ImageError> {
         archive::labelled(&self.config, labels)
-    }
-
-    /// Writes the decrypted image as a docker-archive, which `POST /images/load` of a Docker engine takes, and gives the
-    /// digest of the configuration that is in it.
-    ///
-    /// `labels` are added to the configuration, as [`labelled`](Self::labelled) does.
-    ///
-    /// Its `manifest.json`, without which an engine loads nothing, comes last: a layer that changed since [`open`] ends
-    /// the archive before it.
-    ///
-    /// # Errors
-    /// When a layer changed, or `to` cannot be written.
-    pub fn docker_archive(
-        &self,
-        tags: &[&str],
-        labels: &BTreeMap<String, String>,
-        to: impl Write,
-    ) -> Result<Digest, ImageError> {
-        archive::write(self, tags, labels, to)
     }
 }
 

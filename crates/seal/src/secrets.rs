@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use crate::{
+    attest::Attested,
     envelope::{Context, Envelope, OpenError, SealError},
     key::{SealingKey, SealingPublicKey},
 };
@@ -25,6 +26,25 @@ impl Secrets {
     /// When the system has no randomness to give.
     pub fn seal(&self, to: &SealingPublicKey, context: &Context) -> Result<Envelope, SealError> {
         Envelope::seal(to, context, &self.encode())
+    }
+
+    /// Seals them to the provider that `attested` is about, under the sealing key that its hardware vouched for.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal), and when the evidence is about another chain or provider than `context`.
+    ///
+    /// # Panics
+    /// When the system has no randomness to give.
+    pub fn seal_to_attested(
+        &self,
+        attested: &Attested,
+        context: &Context,
+    ) -> Result<Envelope, SealError> {
+        let subject = attested.subject();
+        if (subject.chain_id, subject.provider) != (context.chain_id, context.provider) {
+            return Err(SealError::OtherEvidence);
+        }
+        self.seal(&subject.sealing_key, context)
     }
 
     /// The secrets in `envelope`.

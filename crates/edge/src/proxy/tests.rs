@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Ingress, Limits};
 use crate::routes::{Backend, Routes};
 
+mod about;
 mod http2;
 mod limits;
 mod stats;

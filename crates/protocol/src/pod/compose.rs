@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
 };
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 
 use self::{
     files::Files,
@@ -120,6 +120,33 @@ pub struct Wishes {
     pub providers: Criteria,
     /// Which terms.
     pub sla: SlaWishes,
+    /// What a provider's machine has to prove before it gets the pod.
+    pub attested: Option<AttestedWish>,
+}
+
+/// What a provider's machine has to prove before it gets the pod, its secrets and the key of its images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestedWish {
+    /// What has to sign.
+    pub hardware: Hardware,
+    /// What may run there; one at least.
+    pub measurements: BTreeSet<B256>,
+    /// What Intel publishes for TDX platforms: a file, by its path as the compose file has it.
+    pub collateral: Option<String>,
+    /// The oldest firmware of AMD's processors that is taken: a file, by its path as the compose file has it.
+    pub oldest: Option<String>,
+}
+
+/// Hardware that attests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hardware {
+    /// Whichever.
+    #[default]
+    Any,
+    /// Intel TDX.
+    Tdx,
+    /// AMD SEV-SNP.
+    SevSnp,
 }
 
 /// Which providers come into question; an empty set is any.

@@ -35,6 +35,11 @@ fn what_the_reader_takes_the_schema_takes() {
         &crate::block("{ encrypt: true }"),
         &crate::block("{ encrypt: { key: , services: } }"),
         &crate::block("{ encrypt: { key: ./app.key, services: [web] } }"),
+        &crate::block(&format!("{{ attested: {{ measurements: '0x{}' }} }}", "aB".repeat(32))),
+        &crate::block(&format!(
+            "{{ attested: {{ kind: sev-snp, measurements: ['0x{}'], oldest: ./amd.toml, collateral: }} }}",
+            "07".repeat(32)
+        )),
         &crate::block(
             "{ price: { max: \"1 / mo\" }, sla: { coverage: \"7\", grace: 0, full: 1h30m } }",
         ),

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{self, client::IntoClientRequest as _},
 };
 
-use super::{Client, ClientError, Lines, PATIENCE, WrongKey, body, tls};
+use super::{Client, ClientError, Expected, Lines, PATIENCE, WrongKey, body, tls};
 use crate::output;
 
 /// A connection on which both sides say what they like when they like.
@@ -221,7 +221,7 @@ impl Client {
             let tcp = TcpStream::connect((host.as_str(), port)).await?;
             tcp.set_nodelay(true)?;
             let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            let config = tls(self.endpoint.key).map_err(io::Error::other)?;
+            let config = tls(Expected::Key(self.endpoint.key)).map_err(io::Error::other)?;
             TlsConnector::from(Arc::new(config)).connect(name, tcp).await
         };
         let stream = tokio::time::timeout(PATIENCE, stream).await.map_err(|_| ClientError::Late)?;

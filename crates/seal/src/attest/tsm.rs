@@ -277,6 +277,7 @@ mod tests {
             provider: [2; 20],
             sealing_key: crate::SealingPublicKey([3; 32]),
             tls_key: [4; 32],
+            visit: None,
         };
         assert!(matches!(tsm.evidence(&subject), Err(TsmError::Io { .. })));
     }

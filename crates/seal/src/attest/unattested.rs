@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Subject;
+use super::{Subject, Visit};
 use crate::text;
 
 /// A provider's own word for its keys, signed by its wallet (EIP-191). It says nothing of what runs there, is shown as
@@ -22,7 +22,7 @@ pub struct Unattested {
 impl Unattested {
     /// What the wallet signs. It says what it is not, so that it cannot be passed off as more.
     pub fn message(subject: &Subject) -> String {
-        format!(
+        let mut message = format!(
             "UNATTESTED: this machine has no hardware that proves what it runs.\n\n\
              Chain: {}\n\
              Provider: 0x{}\n\
@@ -34,7 +34,17 @@ impl Unattested {
             subject.sealing_key,
             hex::encode(subject.tls_key),
             hex::encode(subject.nonce),
-        )
+        );
+        if let Some(Visit { host, connection, lease, pod }) = &subject.visit {
+            let (host, pod) = (hex::encode(host), hex::encode(pod));
+            message.push_str(&format!(
+                "\nHost: SHA-256 0x{host}\n\
+                 Key of the visitor's connection: {connection}\n\
+                 Lease: {lease}\n\
+                 Pod: 0x{pod}"
+            ));
+        }
+        message
     }
 }
 
@@ -53,7 +63,10 @@ impl fmt::Debug for Unattested {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SealingPublicKey, attest::Evidence};
+    use crate::{
+        SealingPublicKey,
+        attest::{Connection, Evidence},
+    };
 
     #[test]
     fn says_what_it_is() {
@@ -63,6 +76,7 @@ mod tests {
             provider: [2; 20],
             sealing_key: SealingPublicKey([3; 32]),
             tls_key: [4; 32],
+            visit: None,
         };
         let message = Unattested::message(&subject);
         assert!(message.starts_with("UNATTESTED: "), "{message}");
@@ -70,6 +84,30 @@ mod tests {
         assert!(fields.iter().all(|field| message.contains(field)), "{message}");
         assert!(message.contains(&hex::encode([2; 20])) && message.contains("Chain: 31337"));
         assert_eq!(Unattested { signature: [7; 65] }.to_string(), "UNATTESTED");
+    }
+
+    #[test]
+    fn says_what_a_visitor_was_shown() {
+        let visit = Visit {
+            host: [5; 32],
+            connection: Connection::Publisher([6; 32]),
+            lease: 7,
+            pod: [8; 32],
+        };
+        let subject = Subject {
+            nonce: [1; 32],
+            chain_id: 31_337,
+            provider: [2; 20],
+            sealing_key: SealingPublicKey([3; 32]),
+            tls_key: [4; 32],
+            visit: Some(visit),
+        };
+        let message = Unattested::message(&subject);
+        let without = Unattested::message(&Subject { visit: None, ..subject });
+        let more = message.strip_prefix(&without).unwrap();
+        let fields = [[5_u8; 32], [6; 32], [8; 32]].map(hex::encode);
+        assert!(fields.iter().all(|field| more.contains(field)), "{more}");
+        assert!(more.contains("brought by the publisher") && more.contains("Lease: 7"), "{more}");
     }
 
     #[test]

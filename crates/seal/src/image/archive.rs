@@ -1,14 +1,14 @@
-//! docker-archives: what `docker save` writes and `docker load` reads.
+//! docker-archives: what `docker save` writes; and the configurations in them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, Read, Write},
+    collections::BTreeMap,
+    io::{self, Read},
 };
 
 use serde::Deserialize;
 
 use super::{
-    Blobs, Digest, ImageError, Layout, MAX_CONFIG, MAX_MANIFEST, Opened, failed,
+    Digest, ImageError, Layout, MAX_CONFIG, MAX_MANIFEST,
     manifest::{Descriptor, Manifest},
     read_small,
 };
@@ -84,37 +84,6 @@ pub fn import_docker_archive(
     into.put_manifest(&manifest, name)
 }
 
-/// Writes an image that was opened.
-pub(super) fn write<B: Blobs>(
-    image: &Opened<'_, B>,
-    tags: &[&str],
-    labels: &BTreeMap<String, String>,
-    to: impl Write,
-) -> Result<Digest, ImageError> {
-    let mut tar = tar::Builder::new(to);
-    let labelled = image.labelled(labels)?;
-    let id = Digest::of(&labelled);
-    let config = format!("{}.json", id.hex());
-    append(&mut tar, &config, labelled.len() as u64, labelled.as_slice())?;
-    let (mut names, mut written) = (Vec::new(), BTreeSet::new());
-    for (index, layer) in image.layers.iter().enumerate() {
-        let name = format!("{}/layer.tar", layer.plain.hex());
-        // A layer may come twice in an image (empty ones do).
-        if written.insert(name.clone()) {
-            let plain = layer.open(image.blobs).map_err(|err| failed(index, layer.stored, err))?;
-            // It is read to its end, where it is checked.
-            append(&mut tar, &name, layer.size, plain)
-                .map_err(|err| failed(index, layer.stored, err))?;
-        }
-        names.push(name);
-    }
-    let manifest = serde_json::json!([{ "Config": config, "RepoTags": tags, "Layers": names }]);
-    let manifest = manifest.to_string();
-    append(&mut tar, "manifest.json", manifest.len() as u64, manifest.as_bytes())?;
-    tar.into_inner()?.flush()?;
-    Ok(id)
-}
-
 /// A configuration with more labels; byte for byte what it was where there are none.
 pub(super) fn labelled(
     config: &[u8],
@@ -138,17 +107,4 @@ pub(super) fn labelled(
     let labels = labels.iter().map(|(name, value)| (name.clone(), value.clone().into()));
     map.extend(labels);
     Ok(parsed.to_string().into_bytes())
-}
-
-fn append(
-    tar: &mut tar::Builder<impl Write>,
-    name: &str,
-    size: u64,
-    from: impl Read,
-) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    tar.append_data(&mut header, name, from)
 }

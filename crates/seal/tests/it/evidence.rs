@@ -16,6 +16,7 @@ fn subject() -> Subject {
         provider: [2; 20],
         sealing_key: SealingKey::from_bytes(&[3; 32]).public(),
         tls_key: [4; 32],
+        visit: None,
     }
 }
 

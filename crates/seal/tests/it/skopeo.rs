@@ -1,7 +1,6 @@
 //! Mutual: what we encrypt skopeo decrypts, and the other way. Needs skopeo (Debian's package), and says so without it.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -121,17 +120,7 @@ fn we_decrypt_what_skopeo_encrypts() {
     let manifest = theirs.manifest(Some("app")).unwrap();
     assert!(image::open(&manifest, &theirs, &second, &digest).is_err());
     let opened = image::open(&manifest, &theirs, &key, &digest).unwrap();
-
-    // What a provider gives to its engine, skopeo reads as the same image.
-    let archive = plain.folder.path().join("archive.tar");
-    let file = fs::File::create(&archive).unwrap();
-    opened.docker_archive(&["app:1"], &BTreeMap::new(), file).unwrap();
-    let unpacked = plain.folder.path().join("unpacked");
-    let to = format!("dir:{}", unpacked.display());
-    copy(&[], &format!("docker-archive:{}", archive.display()), &to);
-    let manifest = fs::read(unpacked.join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(manifest["config"]["digest"], opened.image_id().to_string());
+    assert_eq!(opened.manifest(), from.manifest(Some("app")).unwrap());
 }
 
 /// skopeo compresses what it encrypts, so the image is another then, and to both of us the same one.

@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// A certificate for `host` that vouches for itself.
-struct Own {
-    certificate: Certificate,
-    der: CertificateDer<'static>,
+pub(super) struct Own {
+    pub(super) certificate: Certificate,
+    pub(super) der: CertificateDer<'static>,
 }
 
 impl Own {
-    fn new(host: &str) -> Self {
+    pub(super) fn new(host: &str) -> Self {
         Self::within(host, 2000..=4000)
     }
 
@@ -41,32 +41,37 @@ impl Own {
 }
 
 /// A stage whose proxy is reached by TLS.
-struct Secure {
-    stage: Stage,
-    certificates: Certificates,
+pub(super) struct Secure {
+    pub(super) stage: Stage,
+    pub(super) certificates: Certificates,
 }
 
 impl Secure {
     async fn new(limits: Limits) -> Self {
+        Self::of(limits, |ingress| ingress).await
+    }
+
+    /// With an ingress that `more` adds something to.
+    pub(super) async fn of(limits: Limits, more: impl FnOnce(Ingress) -> Ingress) -> Self {
         let mut stage = Stage::new(limits).await;
         let backend = stage.backend(mirror).await;
         stage.route(Backend::Addrs(vec![backend]));
         let certificates = Certificates::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         stage.addr = listener.local_addr().unwrap();
-        let (ingress, stop) = (Ingress::new(stage.routes.clone()).limits(limits), &stage.stop);
-        let (shown, stop) = (certificates.clone(), stop.clone());
+        let ingress = more(Ingress::new(stage.routes.clone()).limits(limits));
+        let (shown, stop) = (certificates.clone(), stage.stop.clone());
         stage.proxy.spawn(async move { ingress.https(listener, &shown, stop).await });
         Self { stage, certificates }
     }
 
-    fn show<'a>(&self, all: impl IntoIterator<Item = (&'a str, &'a Own)>) {
+    pub(super) fn show<'a>(&self, all: impl IntoIterator<Item = (&'a str, &'a Own)>) {
         let entry = |(host, own): (&str, &Own)| (host.to_owned(), own.certificate.clone());
         self.certificates.set(all.into_iter().map(entry).collect());
     }
 
     /// A visitor of `host` who trusts `own` alone.
-    async fn visit(
+    pub(super) async fn visit(
         &self,
         host: &str,
         own: &Own,
@@ -83,7 +88,7 @@ impl Secure {
     }
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+pub(super) async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // Whether TLS is closed in good order is not the question here.

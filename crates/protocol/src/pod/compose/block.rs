@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Criteria, Encrypt, Reader, SlaWishes, Wishes, refused::AUTOSCALING};
+use alloy_primitives::B256;
+
+use super::{
+    AttestedWish, Criteria, Encrypt, Hardware, Reader, SlaWishes, Wishes, refused::AUTOSCALING,
+};
 use crate::pod::{
     Egress, Host, Http, Parts, Target, Tls,
     names::{address, port_number, show},
@@ -35,6 +39,8 @@ impl Reader<'_> {
         if let Some(at) = fields.get("sla") {
             wishes.sla = self.sla(&at);
         }
+        // One that was left empty is refused, too: it would be no wish at all.
+        wishes.attested = fields.raw("attested").and_then(|at| self.attested(&at));
         let encrypt = fields.get("encrypt").and_then(|at| self.encrypt(&at));
         fields.finish_ours(&[("scale", AUTOSCALING)]);
         (wishes, encrypt)
@@ -80,6 +86,27 @@ impl Reader<'_> {
         let services: BTreeSet<_> = services.iter().filter_map(At::parse).collect();
         fields.finish_ours(&[]);
         Some(Encrypt { key, services })
+    }
+
+    fn attested(&self, at: &At<'_>) -> Option<AttestedWish> {
+        let fields = at.fields()?;
+        let hardware = fields.get("kind").map(|at| hardware(&at));
+        // Genuine hardware that runs anything at all proves nothing.
+        let hint = "list what may run there, as `roadstead attest` shows it";
+        let measurements = fields.require("measurements", hint);
+        let measurements = measurements.map(|at| {
+            let all: BTreeSet<_> =
+                at.one_or_many().iter().filter_map(|at| measurement(at)).collect();
+            if at.one_or_many().is_empty() {
+                at.fail(format!("nothing would do; {hint}"));
+            }
+            all
+        });
+        let file = |name| fields.get(name).and_then(|at| at.text());
+        let (collateral, oldest) = (file("collateral"), file("oldest"));
+        fields.finish_ours(&[]);
+        let hardware = hardware.unwrap_or(Some(Hardware::Any))?;
+        Some(AttestedWish { hardware, measurements: measurements?, collateral, oldest })
     }
 
     fn target(&self, at: &At<'_>) -> Option<Target> {
@@ -154,6 +181,31 @@ impl Reader<'_> {
         let [grace, full, response] = [grace, full, response].map(|time| time.map(|(s, _)| s));
         SlaWishes { coverage, grace, full, response }
     }
+}
+
+fn hardware(at: &At<'_>) -> Option<Hardware> {
+    match at.text()?.as_str() {
+        "any" => Some(Hardware::Any),
+        "tdx" => Some(Hardware::Tdx),
+        "sev-snp" => Some(Hardware::SevSnp),
+        other => {
+            at.fail(format!(
+                "{} is no hardware that attests; write tdx, sev-snp or any",
+                show(other)
+            ));
+            None
+        }
+    }
+}
+
+fn measurement(at: &At<'_>) -> Option<B256> {
+    let text = at.text()?;
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64);
+    let hash = digits.and_then(|digits| digits.parse().ok());
+    if hash.is_none() {
+        at.fail(format!("{} is no measurement (0x and 64 hexadecimal digits)", show(&text)));
+    }
+    hash
 }
 
 fn http(at: &At<'_>) -> Option<Http> {
