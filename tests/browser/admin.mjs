@@ -93,6 +93,19 @@ await inBrowser(async browser => {
     await browser.check(page, "prices");
     await page.getByRole("button", { name: /List these/ }).click();
     ensure((await page.textContent("[role=status]")).includes("prices are listed"), "the list was not taken");
+    // What the chain has no place for is asked without a transaction.
+    await page.getByRole("link", { name: "Prices", exact: true }).click();
+    await page.getByLabel("A GPU").fill("0.72/h");
+    await page.getByLabel("A public port").fill("0.36/h");
+    await page.getByLabel("A GiB of egress in 30 days").fill("nothing");
+    await page.getByRole("button", { name: "See what that comes to" }).click();
+    ensure((await page.textContent("#egress-fault")).includes("nothing"), "a mistake is not named");
+    await page.getByLabel("A GiB of egress in 30 days").fill("0.1024/mo");
+    await page.getByRole("button", { name: "See what that comes to" }).click();
+    await browser.check(page, "prices-extra");
+    await page.getByRole("button", { name: "Ask these prices" }).click();
+    ensure((await page.textContent("[role=status]")).includes("prices are listed"), "the other prices were not taken");
+    ensure((await page.textContent("main")).includes("0.72/h"), "the other prices are not shown");
 
     // A page that somebody else has made cannot send a form, whatever the browser knows.
     const foreign = await browser.context.newPage();

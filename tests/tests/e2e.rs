@@ -34,6 +34,8 @@ mod operate;
 mod page;
 #[path = "e2e/ports.rs"]
 mod ports;
+#[path = "e2e/prices.rs"]
+mod prices;
 #[path = "e2e/providers.rs"]
 mod providers;
 #[path = "e2e/quotes.rs"]

@@ -100,6 +100,7 @@ impl Listed {
                 cpu: provider.cpu,
                 memory: provider.memory_mib,
                 storage: provider.storage_mib,
+                ..PriceList::default()
             },
             measurement: provider.measurement,
             live: false,

@@ -142,6 +142,7 @@ struct Service {
     aliases: Vec<String>,
     depends_on: Map<String, Value>,
     limits: Map<String, Value>,
+    gpus: u32,
 }
 
 fn port(number: u16, udp: bool) -> String {
@@ -204,8 +205,19 @@ impl Service {
         if !self.aliases.is_empty() {
             add("networks", serde_json::json!({ "default": { "aliases": self.aliases } }));
         }
+        let mut resources = Map::new();
         if !self.limits.is_empty() {
-            add("deploy", serde_json::json!({ "resources": { "limits": self.limits } }));
+            resources.insert("limits".into(), Value::Object(self.limits));
+        }
+        if self.gpus > 0 {
+            let device = serde_json::json!({
+                "driver": "nvidia", "count": self.gpus, "capabilities": ["gpu"],
+            });
+            let devices = serde_json::json!({ "devices": [device] });
+            resources.insert("reservations".into(), devices);
+        }
+        if !resources.is_empty() {
+            add("deploy", serde_json::json!({ "resources": resources }));
         }
         Value::Object(all)
     }

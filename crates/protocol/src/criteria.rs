@@ -214,10 +214,12 @@ impl Search {
         self.expressions.iter().flat_map(Expression::attributes).collect()
     }
 
-    /// What the pod costs by a price list; more than there is where it does not fit into 128 bits.
+    /// What the pod's resources cost by a price list; more than there is where it does not fit into 128 bits. A list from
+    /// the chain says nothing of egress, ports and GPUs, which a quote may be for as well.
     pub fn price(&self, prices: &PriceList) -> Option<Rate> {
-        let price =
-            |resources| prices.price(&resources).map_or(Rate(u128::MAX), |price| price.total);
+        let price = |resources: Resources| {
+            prices.price(&resources.into()).map_or(Rate(u128::MAX), |price| price.total)
+        };
         self.resources.map(price)
     }
 }

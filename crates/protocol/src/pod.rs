@@ -39,7 +39,7 @@ pub use self::{
     },
     tree::{Errors, Fault},
 };
-use crate::resources::{BitRate, Bytes, Resources};
+use crate::resources::{BitRate, Bytes, Demand, Resources};
 
 /// What is hashed in front of the canonical bytes, so that no other hash can pass for a pod's.
 const DOMAIN: &[u8] = b"roadstead pod v1\n";
@@ -268,6 +268,12 @@ impl Pod {
         self.0.resources()
     }
 
+    /// What it is charged for by a provider that includes that much egress in 30 days: what it asks for beyond that, so
+    /// that who asks for no more than is included pays what who asks for nothing does.
+    pub fn demand(&self, included: Bytes) -> Demand {
+        self.0.demand(included)
+    }
+
     /// Its services in an order in which each comes after what it depends on.
     pub fn start_order(&self) -> Vec<&Label> {
         self.0.start_order().0
@@ -302,6 +308,7 @@ impl Parts {
             cpu: service.limits.cpu,
             memory: service.limits.memory,
             storage: service.layer(),
+            gpus: service.limits.gpus,
         });
         services
             .chain(
@@ -310,6 +317,17 @@ impl Parts {
                     .map(|volume| Resources { storage: volume.size, ..Resources::default() }),
             )
             .fold(Resources::default(), |sum, next| sum.checked_add(next).unwrap_or(sum))
+    }
+
+    fn demand(&self, included: Bytes) -> Demand {
+        let asked = self.egress.and_then(|egress| egress.total).unwrap_or_default();
+        let ports = self.services.values().map(|service| service.public.len()).sum::<usize>();
+        Demand {
+            resources: self.resources(),
+            egress: Bytes(asked.0.saturating_sub(included.0)),
+            // There are few: see `limits::PUBLIC_PORTS`.
+            public_ports: u32::try_from(ports).unwrap_or(u32::MAX),
+        }
     }
 
     /// An order of starting, and what is left over because it waits in a circle.

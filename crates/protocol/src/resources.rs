@@ -42,11 +42,26 @@ pub struct Resources {
     pub memory: Bytes,
     /// Space on volumes, and what containers may write beside them.
     pub storage: Bytes,
+    /// Whole GPUs.
+    #[serde(default)]
+    pub gpus: u32,
 }
 
-/// What a provider asks for resources.
+/// What a pod is charged for at one provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// What it may use.
+    pub resources: Resources,
+    /// What it asks to send to the world in 30 days, beyond what the provider includes.
+    pub egress: Bytes,
+    /// Ports at which the world reaches it.
+    pub public_ports: u32,
+}
+
+/// What a provider asks. Its listing on the chain advertises the first three rates; the others it says itself, and they
+/// are zero in a list that was read from the chain. What holds is a quote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PriceList {
     /// For a millicore.
     pub cpu: Rate,
@@ -54,11 +69,20 @@ pub struct PriceList {
     pub memory: Rate,
     /// For a MiB of storage.
     pub storage: Rate,
+    /// For a MiB to be sent to the world in 30 days, beyond what is included.
+    #[serde(default)]
+    pub egress: Rate,
+    /// For a public port.
+    #[serde(default)]
+    pub public_port: Rate,
+    /// For a GPU.
+    #[serde(default)]
+    pub gpu: Rate,
 }
 
-/// A price, by resource.
+/// A price, by what it is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PriceBreakdown {
     /// For the processor time.
     pub cpu: Rate,
@@ -66,6 +90,15 @@ pub struct PriceBreakdown {
     pub memory: Rate,
     /// For the storage.
     pub storage: Rate,
+    /// For what may be sent to the world beyond what is included.
+    #[serde(default)]
+    pub egress: Rate,
+    /// For the public ports.
+    #[serde(default)]
+    pub public_ports: Rate,
+    /// For the GPUs.
+    #[serde(default)]
+    pub gpus: Rate,
     /// All together: what a quote carries.
     pub total: Rate,
 }
@@ -116,6 +149,7 @@ impl Resources {
             cpu: Cpu(self.cpu.0.checked_add(other.cpu.0)?),
             memory: Bytes(self.memory.0.checked_add(other.memory.0)?),
             storage: Bytes(self.storage.0.checked_add(other.storage.0)?),
+            gpus: self.gpus.checked_add(other.gpus)?,
         })
     }
 
@@ -125,32 +159,63 @@ impl Resources {
             cpu: Cpu(self.cpu.0.checked_sub(other.cpu.0)?),
             memory: Bytes(self.memory.0.checked_sub(other.memory.0)?),
             storage: Bytes(self.storage.0.checked_sub(other.storage.0)?),
+            gpus: self.gpus.checked_sub(other.gpus)?,
         })
     }
 
     /// Whether there is room for these in `room`.
     pub fn fits_in(&self, room: &Self) -> bool {
-        self.cpu <= room.cpu && self.memory <= room.memory && self.storage <= room.storage
+        self.cpu <= room.cpu
+            && self.memory <= room.memory
+            && self.storage <= room.storage
+            && self.gpus <= room.gpus
+    }
+}
+
+impl Demand {
+    /// Whether it is for what no listing on the chain has a price for.
+    pub fn is_beyond_listings(&self) -> bool {
+        self.egress.0 > 0 || self.public_ports > 0 || self.resources.gpus > 0
+    }
+}
+
+/// Of a pod that asks for no egress of its own and has no public ports.
+impl From<Resources> for Demand {
+    fn from(resources: Resources) -> Self {
+        Self { resources, ..Self::default() }
     }
 }
 
 impl PriceList {
-    /// What `resources` cost.
+    /// What `demand` costs.
     ///
     /// # Errors
     /// When the price does not fit into 128 bits.
-    pub fn price(&self, resources: &Resources) -> Result<PriceBreakdown, PriceOverflow> {
-        let times = |rate: Rate, count: u64| rate.times(count).ok_or(PriceOverflow);
-        let cpu = times(self.cpu, u64::from(resources.cpu.0))?.0;
-        let memory = times(self.memory, resources.memory.mib())?.0;
-        let storage = times(self.storage, resources.storage.mib())?.0;
-        let total = cpu.checked_add(memory).and_then(|sum| sum.checked_add(storage));
-        Ok(PriceBreakdown {
-            cpu: Rate(cpu),
-            memory: Rate(memory),
-            storage: Rate(storage),
-            total: Rate(total.ok_or(PriceOverflow)?),
-        })
+    pub fn price(&self, demand: &Demand) -> Result<PriceBreakdown, PriceOverflow> {
+        let times = |rate: Rate, count: u64| {
+            let units = rate.times(count).ok_or(PriceOverflow)?;
+            Ok(Rate(units.0))
+        };
+        let Demand { resources, egress, public_ports } = demand;
+        let parts = PriceBreakdown {
+            cpu: times(self.cpu, resources.cpu.0.into())?,
+            memory: times(self.memory, resources.memory.mib())?,
+            storage: times(self.storage, resources.storage.mib())?,
+            egress: times(self.egress, egress.mib())?,
+            public_ports: times(self.public_port, (*public_ports).into())?,
+            gpus: times(self.gpu, resources.gpus.into())?,
+            total: Rate(0),
+        };
+        Ok(PriceBreakdown { total: parts.sum().ok_or(PriceOverflow)?, ..parts })
+    }
+}
+
+impl PriceBreakdown {
+    /// What its parts come to; `None` where that does not fit.
+    pub fn sum(&self) -> Option<Rate> {
+        let Self { cpu, memory, storage, egress, public_ports, gpus, total: _ } = *self;
+        let parts = [cpu, memory, storage, egress, public_ports, gpus];
+        parts.iter().try_fold(0_u128, |sum, part| sum.checked_add(part.0)).map(Rate)
     }
 }
 
@@ -259,10 +324,15 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// As in `0.5 cpu, 128 MiB memory, 1 GiB storage`.
+/// As in `0.5 cpu, 128 MiB memory, 1 GiB storage`, and `, 2 GPUs` where there are some.
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cpu, {} memory, {} storage", self.cpu, self.memory, self.storage)
+        write!(f, "{} cpu, {} memory, {} storage", self.cpu, self.memory, self.storage)?;
+        match self.gpus {
+            0 => Ok(()),
+            1 => write!(f, ", 1 GPU"),
+            more => write!(f, ", {more} GPUs"),
+        }
     }
 }
 
@@ -377,8 +447,16 @@ mod tests {
 
     #[test]
     fn a_price_adds_up_and_never_wraps() {
-        let list = PriceList { cpu: Rate(3), memory: Rate(5), storage: Rate(7) };
-        let wanted = Resources { cpu: Cpu(500), memory: Bytes(MIB + 1), storage: Bytes(0) };
+        let list = PriceList {
+            cpu: Rate(3),
+            memory: Rate(5),
+            storage: Rate(7),
+            egress: Rate(11),
+            public_port: Rate(13),
+            gpu: Rate(17),
+        };
+        let wanted =
+            Resources { cpu: Cpu(500), memory: Bytes(MIB + 1), ..Resources::default() }.into();
         let price = list.price(&wanted).unwrap();
         assert_eq!(price.cpu, Rate(1_500));
         assert_eq!(price.memory, Rate(10), "a second MiB was begun");
@@ -388,16 +466,31 @@ mod tests {
         assert_eq!(dear.price(&wanted), Err(PriceOverflow));
         let summed = PriceList { cpu: Rate(u128::MAX / 500), memory: Rate(u128::MAX / 2), ..list };
         assert_eq!(summed.price(&wanted), Err(PriceOverflow));
-        assert_eq!(dear.price(&Resources::default()).unwrap().total, Rate(0));
+        assert_eq!(dear.price(&Demand::default()).unwrap().total, Rate(0));
+        let more = Demand {
+            resources: Resources { gpus: 2, ..wanted.resources },
+            egress: Bytes(GIB + 1),
+            public_ports: 3,
+        };
+        let price = list.price(&more).unwrap();
+        assert_eq!(price.egress, Rate(11 * 1_025), "a MiB more was begun");
+        assert_eq!((price.public_ports, price.gpus), (Rate(39), Rate(34)));
+        assert_eq!(price.total, Rate(1_510 + 11 * 1_025 + 39 + 34));
     }
 
     #[test]
     fn resources_fit_and_add() {
-        let one = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3) };
+        let one = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3), gpus: 4 };
         let two = one.checked_add(one).unwrap();
         assert!(one.fits_in(&two) && two.fits_in(&two) && !two.fits_in(&one));
         assert_eq!(two.checked_sub(one), Some(one));
         assert_eq!(one.checked_sub(two), None);
         assert_eq!(one.checked_add(Resources { storage: Bytes(u64::MAX), ..one }), None);
+        assert_eq!(one.checked_add(Resources { gpus: u32::MAX, ..one }), None);
+        let fewer = Resources { gpus: 3, ..two };
+        assert!(!one.fits_in(&fewer) && fewer.checked_sub(one).is_none());
+        assert_eq!(one.to_string(), "0.001 cpu, 2 B memory, 3 B storage, 4 GPUs");
+        let none = Resources { gpus: 0, ..one };
+        assert_eq!(none.to_string(), "0.001 cpu, 2 B memory, 3 B storage");
     }
 }

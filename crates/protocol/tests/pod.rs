@@ -4,6 +4,8 @@
 mod convert;
 #[path = "pod/files.rs"]
 mod files;
+#[path = "pod/prices.rs"]
+mod prices;
 #[path = "pod/properties.rs"]
 mod properties;
 #[path = "pod/schema.rs"]
@@ -121,6 +123,11 @@ fn web(lines: &str) -> String {
     format!("services:\n  web:\n    image: app\n    restart: always\n    {lines}\n")
         .replace("    restart: always\n    restart", "    restart")
         .replace("    image: app\n    restart: always\n    image", "    image")
+}
+
+/// A service that reserves these devices.
+fn devices(list: &str) -> String {
+    web(&format!("deploy: {{ resources: {{ reservations: {{ devices: {list} }} }} }}"))
 }
 
 /// A service with this image.
@@ -396,8 +403,14 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         web("cpus: 1\ndeploy: { resources: { limits: { cpus: 2 } } }"),
         web("deploy: { replicas: 3, mode: global, placement: {}, restart_policy: { condition: often, delay: 5s }, foo: 1 }"),
         web(
-            "deploy: { resources: { limits: { cpus: \"1\", memory: 64M, gpus: 1 }, reservations: { cpus: \"2\", memory: 1G, devices: [] } } }",
+            "deploy: { resources: { limits: { cpus: \"1\", memory: 64M, gpus: 1 }, reservations: { cpus: \"2\", memory: 1G, generic_resources: [] } } }",
         ),
+        devices("[{ driver: amd, count: 1, capabilities: [gpu] }, { count: 1, capabilities: [gpu, utility] }]"),
+        devices("[{ driver: nvidia, capabilities: [gpu] }, { count: 1 }, { count: 1, capabilities: [] }]"),
+        devices("[{ count: all, capabilities: [gpu] }, { device_ids: [\"0\"], capabilities: [gpu] }]"),
+        devices("[{ count: 0, capabilities: [gpu] }, { count: 17, capabilities: [gpu] }, { count: -1, capabilities: [gpu], options: { a: b } }]"),
+        devices("[{ count: 9, capabilities: [gpu] }, { count: 9, capabilities: [gpu] }]"),
+        format!("{}    runtime: runsc\n", devices("[{ count: 1, capabilities: [gpu] }]")),
         web("mem_limit: 64M\nmem_reservation: 128M"),
         // other services.
         "services:\n  a: { image: x, depends_on: [b] }\n  b: { image: x, depends_on: [a] }\n  c: { image: x, depends_on: [c] }".to_owned(),
@@ -430,6 +443,29 @@ fn what_is_not_honoured_is_refused_with_its_path_and_a_reason() {
         .collect();
     let line = "-".repeat(120);
     expect_file!["pods/refused.txt"].assert_eq(&refused.join(&format!("{line}\n")));
+}
+
+#[test]
+fn gpus_are_counted_and_change_no_other_pod() {
+    let gpus = |list: &str| {
+        let pod = pod(&devices(list));
+        assert_eq!(Pod::decode(&pod.canonical()).unwrap(), pod, "{list}");
+        (pod.resources().gpus, String::from_utf8(pod.canonical()).unwrap())
+    };
+    let (count, text) = gpus("[{ driver: nvidia, count: 2, capabilities: [gpu] }]");
+    assert_eq!(count, 2);
+    assert!(text.contains("\"limits\":{\"cpu\":500,\"gpus\":2,\"memory\":"), "{text}");
+    assert_eq!(
+        gpus("[{ count: \"1\", capabilities: [gpu] }, { count: 3, capabilities: [gpu] }]").0,
+        4
+    );
+    let (count, text) = gpus("[]");
+    assert_eq!(count, 0);
+    assert_eq!(text, String::from_utf8(pod(&web("init: false")).canonical()).unwrap());
+    // Said with a default, it is no canonical form.
+    let zero = text.replace("\"limits\":{\"cpu\":500,", "\"limits\":{\"cpu\":500,\"gpus\":0,");
+    assert_ne!(zero, text);
+    Pod::decode(zero.as_bytes()).unwrap_err();
 }
 
 #[test]

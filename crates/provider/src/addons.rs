@@ -343,6 +343,7 @@ impl Addons {
             cpu: Cpu(sum.cpu.0.saturating_add(one.reserved.cpu.0)),
             memory: Bytes(sum.memory.0.saturating_add(one.reserved.memory.0)),
             storage: Bytes(sum.storage.0.saturating_add(one.reserved.storage.0)),
+            gpus: sum.gpus.saturating_add(one.reserved.gpus),
         })
     }
 

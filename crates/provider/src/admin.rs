@@ -295,7 +295,7 @@ async fn overview(
     };
     let notice = match said.done.as_deref() {
         Some("mode") => Some("The mode was changed."),
-        Some("prices") => Some("The prices are listed on chain, and asked from now on."),
+        Some("prices") => Some("The prices are listed, and asked from now on."),
         _ => None,
     };
     Ok(html(page::overview(&facts, &operator.form, notice, said.page, charts)))
@@ -338,9 +338,8 @@ async fn prices_page(
 #[derive(Debug, Deserialize)]
 struct PriceForm {
     form: String,
-    cpu: String,
-    memory: String,
-    storage: String,
+    #[serde(flatten)]
+    entered: Entered,
 }
 
 async fn set_prices(
@@ -350,8 +349,7 @@ async fn set_prices(
     Form(form): Form<PriceForm>,
 ) -> Result<Response, Refusal> {
     operator.sent(&headers, &form.form)?;
-    let entered =
-        Entered { cpu: Some(form.cpu), memory: Some(form.memory), storage: Some(form.storage) };
+    let entered = form.entered;
     let facts = site.facts();
     let proposal = Proposal::of(&entered, &facts.prices, &facts.token());
     let Some(prices) = proposal.prices else {

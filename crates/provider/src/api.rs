@@ -190,6 +190,7 @@ impl From<EngineError> for Refusal {
             | EngineError::Declared { .. }
             | EngineError::Unbounded { .. }
             | EngineError::Runtime(_)
+            | EngineError::NoGpu { .. }
             | EngineError::NoNetwork
             | EngineError::Firewall(_)
             | EngineError::Volume(_)
@@ -269,6 +270,7 @@ async fn info(State(api): State<Arc<Api>>) -> Json<Info> {
         prices: shared.house.prices.now(),
         capacity: config.capacity,
         free: shared.free(open.iter().map(|lease| lease.pod)),
+        egress: config.egress.into(),
         running: open.len(),
         runtimes: runtimes(&shared.engine),
         user_namespaces: shared.engine.abilities().root.is_some(),

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub prices: PriceList,
     /// What is rented out.
     pub capacity: Resources,
+    /// The GPUs of it: as many as the capacity says.
+    pub gpus: Vec<GpuId>,
     /// What quotes say besides the price.
     pub terms: Terms,
     /// What the add-on `bidder` may have this provider risk.
@@ -252,18 +255,61 @@ impl Default for ImageLimits {
     }
 }
 
-/// The most that a lease may send to the world, and what it may if its pod does not say.
+/// What a lease may send to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressLimits {
-    /// How fast, answers to visitors included.
+    /// How fast at most, and if its pod does not say; answers to visitors included.
     pub rate: BitRate,
-    /// How much in 30 days, answers to visitors apart.
-    pub total: Bytes,
+    /// How much in 30 days if its pod does not say, answers to visitors apart: what nothing is charged for.
+    pub included: Bytes,
+    /// How much a pod may ask for; what is beyond `included` is charged.
+    pub most: Bytes,
 }
 
 impl Default for EgressLimits {
     fn default() -> Self {
-        Self { rate: BitRate(100_000_000), total: Bytes(1 << 40) }
+        let included = Bytes(1 << 40);
+        Self { rate: BitRate(100_000_000), included, most: included }
+    }
+}
+
+/// A GPU, as `nvidia-smi -L` names it: by its number, or by what begins with `GPU-` or `MIG-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GpuId(String);
+
+/// Text that names no GPU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no GPU; write its number as in \"0\", or its UUID as in \"GPU-8a56a4bc-…\" (`nvidia-smi -L` tells both)"
+)]
+pub struct NotGpu(String);
+
+impl GpuId {
+    /// As the engine takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is named by its number.
+    pub fn is_number(&self) -> bool {
+        self.0.bytes().all(|b| b.is_ascii_digit())
+    }
+}
+
+impl FromStr for GpuId {
+    type Err = NotGpu;
+
+    fn from_str(text: &str) -> Result<Self, NotGpu> {
+        let number = || text.parse::<u8>().is_ok_and(|number| number.to_string() == text);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/');
+        let uuid = || {
+            let rest = text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-"));
+            rest.is_some_and(|rest| !rest.is_empty() && rest.len() <= 80 && rest.chars().all(plain))
+        };
+        match number() || uuid() {
+            true => Ok(Self(text.to_owned())),
+            false => Err(NotGpu(text.to_owned())),
+        }
     }
 }
 

@@ -48,17 +48,33 @@ pub(crate) enum TooMuch {
     Total { wanted: Bytes, most: Bytes },
 }
 
-/// What a pod with such wishes may send; what it leaves out is the most.
-pub(crate) fn allowed(limits: EgressLimits, wish: Wish) -> Result<EgressLimits, TooMuch> {
-    let rate = wish.rate.unwrap_or(limits.rate);
-    let total = wish.total.unwrap_or(limits.total);
-    if rate > limits.rate {
-        return Err(TooMuch::Rate { wanted: rate, most: limits.rate });
+/// What a lease may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    rate: BitRate,
+    total: Bytes,
+}
+
+impl Allowance {
+    /// What a pod with such wishes has; what it leaves out is what everybody has.
+    fn of(limits: EgressLimits, wish: Wish) -> Self {
+        Self {
+            rate: wish.rate.unwrap_or(limits.rate),
+            total: wish.total.unwrap_or(limits.included),
+        }
     }
-    if total > limits.total {
-        return Err(TooMuch::Total { wanted: total, most: limits.total });
+}
+
+/// What a pod with such wishes may send, if it may have that.
+pub(crate) fn allowed(limits: EgressLimits, wish: Wish) -> Result<Allowance, TooMuch> {
+    let allowance = Allowance::of(limits, wish);
+    if allowance.rate > limits.rate {
+        return Err(TooMuch::Rate { wanted: allowance.rate, most: limits.rate });
     }
-    Ok(EgressLimits { rate, total })
+    if allowance.total > limits.most {
+        return Err(TooMuch::Total { wanted: allowance.total, most: limits.most });
+    }
+    Ok(allowance)
 }
 
 /// What a lease has sent.
@@ -105,8 +121,8 @@ impl Sent {
         Self { before: self.all(), counted: 0, ..self }
     }
 
-    fn within(self, limits: EgressLimits) -> Self {
-        let EgressLimits { rate, total } = limits;
+    fn within(self, allowance: Allowance) -> Self {
+        let Allowance { rate, total } = allowance;
         Self { total: total.0, rate: rate.0, ..self }
     }
 }
@@ -125,7 +141,7 @@ impl Egress {
     }
 
     /// What a pod with such wishes may send here.
-    pub(crate) fn allowed(&self, wish: Wish) -> Result<EgressLimits, TooMuch> {
+    pub(crate) fn allowed(&self, wish: Wish) -> Result<Allowance, TooMuch> {
         allowed(self.limits, wish)
     }
 
@@ -164,16 +180,13 @@ impl Egress {
         bridges: &[String],
     ) -> Result<(), FirewallError> {
         // What was agreed to stays so where the provider has other limits since.
-        let limits = EgressLimits {
-            rate: wish.rate.unwrap_or(self.limits.rate),
-            total: wish.total.unwrap_or(self.limits.total),
-        };
+        let allowance = Allowance::of(self.limits, wish);
         let _alone = lock().await?;
         let chain = chain(key);
         let present = iptables(&["-S"]).await?;
         let has = |rule: &str| present.lines().any(|line| line == rule);
         let counted = counted(&iptables(&["-v", "-S"]).await?, &chain);
-        let sent = self.load(key).seen(counted, house::now()).anew().within(limits);
+        let sent = self.load(key).seen(counted, house::now()).anew().within(allowance);
         fill(key, sent).await?;
         self.keep(key, sent);
         for bridge in bridges {
@@ -318,7 +331,8 @@ fn counted(listed: &str, chain: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LIMITS: EgressLimits = EgressLimits { rate: BitRate(1_000), total: Bytes(500) };
+    const LIMITS: EgressLimits =
+        EgressLimits { rate: BitRate(1_000), included: Bytes(500), most: Bytes(800) };
 
     #[test]
     fn a_pod_gets_what_it_asks_for_within_the_limits() {
@@ -331,12 +345,14 @@ mod tests {
         check(Some(10), Some(20), Some((10, 20)));
         check(Some(1_000), Some(500), Some((1_000, 500)));
         check(Some(1_001), None, None);
-        check(None, Some(501), None);
+        check(None, Some(501), Some((1_000, 501)));
+        check(None, Some(800), Some((1_000, 800)));
+        check(None, Some(801), None);
     }
 
     #[test]
     fn what_was_sent_is_counted_over_rules_and_for_thirty_days() {
-        let of = |total| EgressLimits { total: Bytes(total), ..LIMITS };
+        let of = |total| Allowance { rate: LIMITS.rate, total: Bytes(total) };
         let new = Sent { since: 100, ..Sent::default() }.within(of(500));
         let seen = new.seen(Some(120), 200);
         assert_eq!((seen.all(), seen.left()), (120, 380));

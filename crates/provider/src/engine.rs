@@ -3,6 +3,7 @@
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
 mod decrypted;
+mod gpus;
 mod images;
 mod layers;
 mod networks;
@@ -41,15 +42,17 @@ use protocol::pod::{
 use seal::Secrets;
 use tokio::sync::Semaphore;
 
+pub use self::gpus::GpuError;
 pub(crate) use self::{decrypted::DecryptedName, images::Image, operate::Program};
 use self::{
     decrypted::UnderWay,
+    gpus::Gpus,
     images::{Given, numeric_owner},
     networks::DEFAULT_NETWORK,
     spec::Place,
 };
 use crate::{
-    config::{Config, NetworkRange},
+    config::{Config, GpuId, NetworkRange},
     egress::Egress,
     firewall::{self, FirewallError},
     leases::PodKey,
@@ -94,6 +97,8 @@ pub(crate) enum EngineError {
     Unbounded { service: Label, why: String },
     #[error(transparent)]
     Runtime(#[from] NoRuntime),
+    #[error("service {service}: {count} GPUs are needed, and not as many are free at the moment")]
+    NoGpu { service: Label, count: u32 },
     #[error("there is no free network left for the pod")]
     NoNetwork,
     #[error("the pod could not be fenced in")]
@@ -121,6 +126,7 @@ pub(crate) struct Engine {
     registries: Registries,
     given: Given,
     egress: Egress,
+    gpus: Gpus,
     secrets: PathBuf,
     /// Where the logs of containers that are removed go.
     records: Arc<Records>,
@@ -142,12 +148,17 @@ pub(crate) struct Engine {
 pub(crate) struct Abilities {
     /// Whether it has gVisor, under the name `runsc`.
     pub(crate) gvisor: bool,
+    /// Whether it has what gives containers NVIDIA's GPUs.
+    nvidia: bool,
+    /// Whether it runs everything with that.
+    nvidia_by_default: bool,
     /// Who root in containers is on the machine, where that is not root (`userns-remap`).
     pub(crate) root: Option<(u32, u32)>,
 }
 
 impl Abilities {
     fn of(info: &SystemInfo) -> Self {
+        let has = |name| info.runtimes.as_ref().is_some_and(|all| all.contains_key(name));
         let remaps = info.security_options.iter().flatten().any(|o| o == "name=userns");
         // Then the engine keeps its files in a folder that is called after them.
         let folder = info.docker_root_dir.as_deref().and_then(|root| root.rsplit('/').next());
@@ -156,9 +167,23 @@ impl Abilities {
             Some((user.parse().ok()?, group.parse().ok()?))
         });
         Self {
-            gvisor: info.runtimes.as_ref().is_some_and(|all| all.contains_key("runsc")),
+            gvisor: has("runsc"),
+            nvidia: has(gpus::NVIDIA),
+            nvidia_by_default: info.default_runtime.as_deref() == Some(gpus::NVIDIA),
             root: root.filter(|_ids| remaps),
         }
+    }
+
+    /// Whether it can give these GPUs to those alone who are to have them.
+    pub(crate) fn give(&self, all: &[GpuId]) -> Result<(), GpuError> {
+        if self.nvidia_by_default {
+            return Err(GpuError::Default);
+        }
+        if !all.is_empty() && !self.nvidia {
+            let names: Vec<&str> = all.iter().map(GpuId::as_str).collect();
+            return Err(GpuError::NoRuntime(names.join(", ")));
+        }
+        Ok(())
     }
 
     /// Whether a pod's services can be run as they want to be.
@@ -305,6 +330,7 @@ impl Engine {
             registries,
             given,
             egress: Egress::new(config.egress, Arc::clone(&records)),
+            gpus: Gpus::new(&config.gpus),
             secrets: config.run.join("secrets"),
             records,
             archiving: Arc::new(Semaphore::new(ARCHIVES)),
@@ -468,6 +494,8 @@ impl Engine {
                 let mut labels = self.labels(order.key, order.block);
                 labels.insert("roadstead.service".into(), label.to_string());
                 labels.insert("roadstead.pod".into(), order.hash.to_string());
+                let picked = self.pick_gpus(order, label, service.limits.gpus).await?;
+                labels.extend(picked.label());
                 let place = Place {
                     prefix: &order.key.prefix(),
                     network: attached.first().cloned(),
@@ -475,6 +503,7 @@ impl Engine {
                     image: &image.id,
                     image_entrypoint: &image.entrypoint,
                     files: &files,
+                    gpus: &picked.gpus,
                     labels,
                 };
                 let name = format!("{}-{label}", order.key.of(order.hash));

@@ -23,7 +23,7 @@ use crate::{
     house::{self, House},
     leases::{Lease, PodKey},
     reconcile::Shared,
-    wire::{Phase, PublicPort},
+    wire::{EgressTerms, Phase, PublicPort},
 };
 
 /// How many days of earnings are told.
@@ -66,6 +66,9 @@ pub struct Facts {
     pub free: Resources,
     /// What is asked.
     pub prices: PriceList,
+    /// What a pod may send to the world, and what of that is included.
+    #[serde(default)]
+    pub egress: EgressTerms,
     /// What open leases bring together.
     pub rate: Rate,
     /// What was not collected yet.
@@ -300,6 +303,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
 pub(crate) struct Fixed {
     pub(crate) region: String,
     pub(crate) endpoint: String,
+    pub(crate) egress: EgressTerms,
     pub(crate) collect_above: Amount,
     pub(crate) collect_every: u64,
 }
@@ -309,6 +313,7 @@ impl Fixed {
         Self {
             region: config.region.clone(),
             endpoint: config.endpoint.clone(),
+            egress: config.egress.into(),
             collect_above: config.collect_above,
             collect_every: config.collect_every.as_secs(),
         }
@@ -355,6 +360,7 @@ pub(crate) fn gather(shared: &Shared, fixed: &Fixed) -> Facts {
         used,
         free,
         prices: house.prices.now(),
+        egress: fixed.egress,
         rate: Rate(pods.iter().map(|pod| pod.rate.0).fold(0, u128::saturating_add)),
         owed: Units(owed),
         collected: house.earnings.total(),

@@ -45,6 +45,7 @@ pub mod wire;
 
 pub use admin::{ADMIN_TOKEN, METRICS_TOKEN, Token};
 pub use config::Config;
+pub use engine::GpuError;
 pub use firewall::FirewallError;
 pub use keys::{KeyError, Keys};
 pub use register::{RegisterError, Registration, adopt_prices, listing, register};

@@ -199,7 +199,8 @@ impl Quoter {
         let pod = Pod::decode(request.pod.as_bytes())?;
         let account = account_id(request.owner, request.salt);
         acts::may_quote(shared.sender.chain(), wallet, request, account, pod.hash()).await?;
-        let price = shared.house.prices.now().price(&pod.resources())?;
+        let demand = pod.demand(self.config.egress.included);
+        let price = shared.house.prices.now().price(&demand)?;
         let sla = self.sla(request.sla)?;
         let snapshot = shared.seen.borrow().clone();
         let open = || {

@@ -20,7 +20,7 @@ use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
     pod::{Condition, Http, Label, Mount, Pod, PodHash, Service, Target},
-    resources::Bytes,
+    resources::{Bytes, Resources},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    addons::{Addons, bids::Bids},
+    addons::{Addons, bids, bids::Bids},
     blobs::Blobs,
     causes,
     certificates::{Claim, Envelopes, HostCertificates},
@@ -112,6 +112,10 @@ pub(crate) enum JobError {
     Full(String, String),
     #[error(transparent)]
     Ports(#[from] PortsError),
+    #[error("the order asked for {ordered}, and its pod is of {pod}{more}")]
+    NotOrdered { ordered: Resources, pod: Resources, more: &'static str },
+    #[error("the order of the lease could not be read")]
+    Order(#[from] ReadError),
 }
 
 /// What a pod needs.
@@ -211,7 +215,9 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     /// Nothing where the ingress has no TLS.
     pub(crate) certificates: Option<HostCertificates>,
-    pub(crate) capacity: protocol::resources::Resources,
+    pub(crate) capacity: Resources,
+    /// What a pod may send in 30 days without being charged for it.
+    pub(crate) included: Bytes,
     /// The last snapshot that could be read; the API and the meter look at it.
     pub(crate) seen: watch::Sender<Arc<Snapshot>>,
     pub(crate) runs: Runs,
@@ -594,6 +600,9 @@ impl Shared {
         if !pod.resources().fits_in(&free) {
             return Err(JobError::Full(pod.resources().to_string(), free.to_string()));
         }
+        if lease.state == State::Pending {
+            self.as_ordered(lease, hash, &pod).await?;
+        }
         let found = self.engine.pods().await?.remove(&key).unwrap_or_default();
         let serving = self.runs.serving(lease, &found);
         let mut others = [serving].into_iter().chain(found.pods.keys().copied());
@@ -641,6 +650,27 @@ impl Shared {
                 Err(err)
             }
             Err(err) => Err(err),
+        }
+    }
+
+    /// Whether a lease that was won as an order is for what was bid for: an order has its pod's hash, and what its publisher
+    /// says that the pod needs. It cannot say anything of egress, public ports and GPUs.
+    async fn as_ordered(&self, lease: &Lease, hash: PodHash, pod: &Pod) -> Result<(), JobError> {
+        let chain = self.sender.chain();
+        let order = chain.order_of(lease.key.lease, lease.block).await?;
+        // What it was changed to since has its own quote.
+        let Some(order) = order.filter(|order| order.pod == hash.0) else { return Ok(()) };
+        let ordered = bids::resources(&order).unwrap_or_default();
+        let demand = pod.demand(self.included);
+        let price = self.house.prices.now().price(&demand);
+        let unpaid = price.map_or(true, |price| price.egress.0 > 0 || price.public_ports.0 > 0);
+        match pod.resources().fits_in(&ordered) && !unpaid {
+            true => Ok(()),
+            false => Err(JobError::NotOrdered {
+                ordered,
+                pod: pod.resources(),
+                more: if unpaid { ", with egress or public ports that cost extra" } else { "" },
+            }),
         }
     }
 
@@ -696,10 +726,7 @@ impl Shared {
     }
 
     /// What is free of the capacity beside add-ons and the pods of others.
-    pub(crate) fn free(
-        &self,
-        others: impl IntoIterator<Item = PodHash>,
-    ) -> protocol::resources::Resources {
+    pub(crate) fn free(&self, others: impl IntoIterator<Item = PodHash>) -> Resources {
         let mut free = self.capacity;
         // What is kept of former leases takes its room, too.
         let kept = self.engine.kept_volumes().unwrap_or_default();
@@ -978,6 +1005,7 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         | JobError::Failed(..)
         | JobError::Late(..) => Some(CloseReason::Unhealthy),
         JobError::Full(..) | JobError::Ports(_) => Some(CloseReason::ProviderFull),
+        JobError::NotOrdered { .. } => Some(CloseReason::ProviderPolicy),
         // What is encrypted is what the pod names, and the key fits: it will be no other the next time.
         JobError::Encrypted(err) if !err.is_io() => Some(CloseReason::ImageUnavailable),
         // That may have been the disk, or what the layer is.
@@ -986,7 +1014,7 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
         }
         JobError::Refused(_) => Some(CloseReason::ImageUnavailable),
         JobError::Encrypted(_) | JobError::Ciphertext(_) | JobError::Changed => None,
-        JobError::Engine(_) | JobError::Pod(_) | JobError::Send(_) => None,
+        JobError::Engine(_) | JobError::Pod(_) | JobError::Send(_) | JobError::Order(_) => None,
     }
 }
 

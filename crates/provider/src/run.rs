@@ -22,7 +22,7 @@ use crate::{
     blobs::Blobs,
     causes,
     certificates::HostCertificates,
-    engine::{Engine, Owner},
+    engine::{Engine, GpuError, Owner},
     facts::Fixed,
     firewall::{self, FirewallError},
     holds::Holds,
@@ -85,6 +85,9 @@ pub enum RunError {
         "engine.user_namespaces is set, and Docker does not remap users; write \"userns-remap\": \"default\" into its daemon.json and start it again, or unset this"
     )]
     NoUserNamespaces,
+    /// The engine gives no GPUs, or gives them to everybody.
+    #[error(transparent)]
+    Gpus(#[from] GpuError),
     /// Registries cannot be asked.
     #[error("registries cannot be asked")]
     Registries(#[source] reqwest::Error),
@@ -133,6 +136,7 @@ pub async fn run(
     if config.user_namespaces && engine.abilities().root.is_none() {
         return Err(RunError::NoUserNamespaces);
     }
+    engine.abilities().give(&config.gpus)?;
     let api = listen(config.api).await?;
     let ingress = listen(config.ingress).await?;
     let secure = match &config.tls {
@@ -182,6 +186,7 @@ pub async fn run(
         ports,
         certificates,
         capacity: config.capacity,
+        included: config.egress.included,
         seen: watch::Sender::default(),
         runs: Runs::default(),
         house,

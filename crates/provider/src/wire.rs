@@ -8,13 +8,15 @@ use protocol::{
     amount::{Amount, Rate},
     pod::{PodHash, Port},
     quote::Quote,
-    resources::{PriceBreakdown, PriceList, Resources},
+    resources::{self, BitRate, PriceBreakdown, PriceList, Resources},
 };
 use seal::{
     Envelope, SealingPublicKey, SenderPublicKey,
     attest::{Connection, Evidence, Unattested},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::config::EgressLimits;
 
 pub use self::operate::{
     BEGUN, EOF, ExecRequest, FromProgram, Happening, Hold, Imported, LeaseEvent, PathStat, STDERR,
@@ -41,6 +43,9 @@ pub struct Info {
     pub capacity: Resources,
     /// What of that is free now.
     pub free: Resources,
+    /// What a pod may send to the world, and what of that is included.
+    #[serde(default)]
+    pub egress: EgressTerms,
     /// How many leases it runs.
     pub running: usize,
     /// What it can run a service with, as the pod file names it under `runtime`.
@@ -51,6 +56,23 @@ pub struct Info {
     pub user_namespaces: bool,
     /// The version of this program.
     pub version: String,
+}
+
+/// What a pod may send to the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressTerms {
+    /// How fast at most, in bits per second, answers to visitors included.
+    pub rate: BitRate,
+    /// How much in 30 days a pod may that asks for nothing, in bytes, answers to visitors apart. It costs nothing.
+    pub included: resources::Bytes,
+    /// How much a pod may ask for: what it asks beyond what is included is charged.
+    pub most: resources::Bytes,
+}
+
+impl From<EgressLimits> for EgressTerms {
+    fn from(EgressLimits { rate, included, most }: EgressLimits) -> Self {
+        Self { rate, included, most }
+    }
 }
 
 /// `GET /v1/attestation?nonce=…`: what the provider's machine proves about the nonce (32 bytes), its chain, its address, its

@@ -11,13 +11,13 @@ use protocol::{
     lease::CloseReason,
     pod::PodHash,
     quote::Quote,
-    resources::{Bytes, Cpu, PriceBreakdown, PriceList, Resources},
+    resources::{BitRate, Bytes, Cpu, PriceBreakdown, PriceList, Resources},
 };
 use provider::wire::{
-    ApiError, Attestation, EgressStatus, Happening, Hold, ImageParts, Imported, Info, Keeps,
-    KeyRequest, LeaseEvent, LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase, PublicPort,
-    QuoteRequest, QuoteResponse, SealedKey, ServiceStats, ServiceStatus, Session, SignIn, SlaTerms,
-    VolumeStatus,
+    ApiError, Attestation, EgressStatus, EgressTerms, Happening, Hold, ImageParts, Imported, Info,
+    Keeps, KeyRequest, LeaseEvent, LeaseStatus, LogLine, LogStream, Nonce, PathStat, Phase,
+    PublicPort, QuoteRequest, QuoteResponse, SealedKey, ServiceStats, ServiceStatus, Session,
+    SignIn, SlaTerms, VolumeStatus,
 };
 use seal::attest::{Der, Evidence, Unattested};
 use serde::Serialize;
@@ -110,10 +110,11 @@ fn attestation() {
 
 #[test]
 fn the_types_are_as_documented() {
-    let resources = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3) };
-    let prices = PriceList { cpu: Rate(1), memory: Rate(2), storage: Rate(3) };
-    let price =
-        PriceBreakdown { cpu: Rate(1), memory: Rate(2), storage: Rate(3), total: Rate(u128::MAX) };
+    let resources = Resources { cpu: Cpu(1), memory: Bytes(2), storage: Bytes(3), gpus: 4 };
+    let prices = PriceList::default();
+    let price = PriceBreakdown { total: Rate(u128::MAX), ..PriceBreakdown::default() };
+    let egress = EgressTerms { rate: BitRate(1), included: Bytes(2), most: Bytes(3) };
+    one("EgressTerms", &egress);
     one("Resources", &resources);
     one("PriceList", &prices);
     one("PriceBreakdown", &price);
@@ -128,6 +129,7 @@ fn the_types_are_as_documented() {
             prices,
             capacity: resources,
             free: resources,
+            egress,
             running: 1,
             runtimes: vec!["runc".into()],
             user_namespaces: true,

@@ -569,11 +569,12 @@ async fn deploy_replica(settings: &Settings, args: &Deploy) -> anyhow::Result<()
         format!("all providers want their price locked for longer than {title} allows, {lock}")
     })?;
     let asked = format!(
-        "Deploy replica {} of {title} at {} ({}) for {}?",
+        "Deploy replica {} of {title} at {} ({}) for {}{}?",
         args.replica,
         short(offer.response.quote.provider),
         output::tame(&offer.view.listing.region),
-        output::price(offer.response.rate(), &session.token)
+        output::price(offer.response.rate(), &session.token),
+        output::extras(&offer.response.price, &session.token)
     );
     consent(args.yes, &asked)?;
 

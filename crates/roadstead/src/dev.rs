@@ -446,8 +446,15 @@ fn provider(
             cpu: Rate(Rate::parse(cpu, token)?.0 / 1_000),
             memory: Rate(Rate::parse(memory, token)?.0 / 1_024),
             storage: Rate(Rate::parse(storage, token)?.0 / 1_024),
+            ..PriceList::default()
         },
-        capacity: Resources { cpu: Cpu(2_000), memory: Bytes(2 << 30), storage: Bytes(8 << 30) },
+        capacity: Resources {
+            cpu: Cpu(2_000),
+            memory: Bytes(2 << 30),
+            storage: Bytes(8 << 30),
+            gpus: 0,
+        },
+        gpus: Vec::new(),
         terms: Terms { lock: 600, start_within: 120, ..Terms::default() },
         bids: BidLimits::default(),
         keep: Keep::default(),

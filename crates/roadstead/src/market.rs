@@ -155,19 +155,20 @@ impl Terms {
     }
 }
 
-/// A provider's price list, in the Registry's words.
+/// What a provider's listing says that it asks: nothing of egress, public ports and GPUs.
 pub(crate) fn price_list(view: &ProviderView) -> PriceList {
     let prices = &view.listing.prices;
     PriceList {
         cpu: Rate(prices.cpu),
         memory: Rate(prices.memoryMiB),
         storage: Rate(prices.storageMiB),
+        ..PriceList::default()
     }
 }
 
 /// What resources cost by a provider's price list.
 pub(crate) fn list_price(view: &ProviderView, wanted: &Resources) -> Result<Rate, PriceOverflow> {
-    price_list(view).price(wanted).map(|price| price.total)
+    price_list(view).price(&(*wanted).into()).map(|price| price.total)
 }
 
 /// Whether an offer is what was asked for. Whether a contract signed it is Leases' to find out.
@@ -192,9 +193,7 @@ pub(crate) fn check(offer: &QuoteResponse, asked: &Asked) -> Result<(), Unfit> {
     if left < MIN_LIFE {
         return Err(Unfit::Expiry(left));
     }
-    let parts = [offer.price.cpu, offer.price.memory, offer.price.storage];
-    let sum = parts.iter().try_fold(0_u128, |sum, part| sum.checked_add(part.0));
-    if sum != Some(quote.rate) || offer.price.total.0 != quote.rate {
+    if offer.price.sum() != Some(Rate(quote.rate)) || offer.price.total.0 != quote.rate {
         return Err(Unfit::Breakdown);
     }
     if let Some(most) = asked.max_rate.filter(|most| offer.rate() > *most) {
@@ -512,8 +511,11 @@ mod tests {
             pod: asked.pod,
             price: PriceBreakdown {
                 cpu: Rate(50),
-                memory: Rate(30),
-                storage: Rate(20),
+                memory: Rate(20),
+                storage: Rate(10),
+                egress: Rate(8),
+                public_ports: Rate(7),
+                gpus: Rate(5),
                 total: Rate(100),
             },
             missing_images: Vec::new(),
@@ -542,6 +544,9 @@ mod tests {
         refused(|o| o.quote.expiry = U40::from(1_009), Unfit::Expiry(9));
         refused(|o| o.price.cpu = Rate(51), Unfit::Breakdown);
         refused(|o| o.price.cpu = Rate(u128::MAX), Unfit::Breakdown);
+        refused(|o| o.price.egress = Rate(9), Unfit::Breakdown);
+        refused(|o| o.price.public_ports = Rate(0), Unfit::Breakdown);
+        refused(|o| o.price.gpus = Rate(u128::MAX), Unfit::Breakdown);
         refused(|o| o.price.total = Rate(99), Unfit::Breakdown);
         let dear = |o: &mut QuoteResponse| {
             (o.quote.rate, o.price.total, o.price.cpu) = (101, Rate(101), Rate(51));

@@ -98,10 +98,11 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
     let offers = market::offers(&session, &ready, &options, &progress).await?;
     let offer = offers.first().context("the provider makes no offer")?;
     let question = format!(
-        "Move lease {id} to {} ({}) for {}?",
+        "Move lease {id} to {} ({}) for {}{}?",
         output::short(args.to),
         tame(&offer.view.listing.region),
-        output::price(offer.response.rate(), &session.token)
+        output::price(offer.response.rate(), &session.token),
+        output::extras(&offer.response.price, &session.token)
     );
     consent(args.yes, &question)?;
 

@@ -16,6 +16,7 @@ use protocol::{
     amount::{Amount, Rate, Token},
     criteria::attribute,
     pod::{Criteria, MaxPrice},
+    resources::Bytes,
 };
 use serde::Serialize;
 
@@ -281,6 +282,13 @@ async fn place(settings: &Settings, args: &Place) -> anyhow::Result<()> {
                 .into(),
         ));
     }
+    let demand = ready.pod.demand(Bytes(0));
+    if demand.egress.0 > 0 || demand.public_ports > 0 {
+        progress.step(&Step::Note(
+            "an order says nothing of egress and public ports, so a winner that charges extra for these does not run the pod"
+                .into(),
+        ));
+    }
     let session = session(settings).await?;
     let options = Options {
         account: args.account.account.clone(),
@@ -354,6 +362,11 @@ fn asked(
     );
     bounded(args)?;
     let resources = ready.pod.resources();
+    ensure!(
+        resources.gpus == 0,
+        "an order cannot say that its pod needs {} GPUs, so nobody who wins it would run it; use `roadstead deploy`",
+        resources.gpus
+    );
     Ok(Order {
         account: question.account.1,
         slot: 0,

@@ -4,7 +4,10 @@ use std::io::Write as _;
 
 use alloy::primitives::{Address, aliases::U40};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
-use protocol::amount::{Rate, Token};
+use protocol::{
+    amount::{Rate, Token},
+    resources::PriceBreakdown,
+};
 use serde::Serialize;
 
 const MINUTE: u64 = 60;
@@ -125,6 +128,15 @@ pub(crate) fn price(rate: Rate, token: &Token) -> String {
     format!("{} ({}) {}", rate.per_hour(token), rate.per_month(token), token.symbol)
 }
 
+/// What a price is for beside processor, memory and storage, to follow it: `, 0.50/h of it for GPUs`.
+pub(crate) fn extras(price: &PriceBreakdown, token: &Token) -> String {
+    let parts =
+        [(price.egress, "egress"), (price.public_ports, "public ports"), (price.gpus, "GPUs")];
+    let parts = parts.into_iter().filter(|(rate, _)| rate.0 > 0);
+    let parts = parts.map(|(rate, what)| format!(", {} of it for {what}", rate.per_hour(token)));
+    parts.collect()
+}
+
 /// Enough of an address to recognise it by.
 pub(crate) fn short(address: Address) -> String {
     let text = address.to_string();
@@ -234,6 +246,11 @@ mod tests {
         let token = Token { symbol: "USD".into(), decimals: 6 };
         let rate = Rate::parse("0.0125/h", &token).unwrap();
         assert_eq!(price(rate, &token), "0.0125/h (9.00/mo) USD");
+        let parts = PriceBreakdown { cpu: rate, ..PriceBreakdown::default() };
+        assert_eq!(extras(&parts, &token), "");
+        let parts = PriceBreakdown { egress: rate, gpus: rate, ..parts };
+        let words = ", 0.0125/h of it for egress, 0.0125/h of it for GPUs";
+        assert_eq!(extras(&parts, &token), words);
     }
 
     #[test]

@@ -10,16 +10,17 @@ use protocol::{
     amount::{Amount, Rate, Token},
     criteria::{Criterion, Name, Search, Where, Why, why_not},
     pod::Wishes,
-    resources::PriceList,
+    resources::{Bytes, PriceList},
 };
 use serde::Serialize;
 
 use crate::{
     candidates::{self, Candidate, Judged},
     client::Endpoint,
-    output::{narrow_table, price, show, span, tame},
+    output::{self, narrow_table, price, span, tame},
     podfile::PodFile,
     settings::Settings,
+    show,
 };
 
 /// How long a provider may take to say what it has.
@@ -52,7 +53,8 @@ struct Listed {
     live: bool,
     version: u64,
     seen_at: u64,
-    /// Units per second for a millicore, a MiB of memory and a MiB of storage.
+    /// What the listing says, in units per second: for a millicore, a MiB of memory and a MiB of storage. What the provider
+    /// asks for egress, public ports and GPUs it says itself, in `info`.
     prices: PriceList,
     /// What the pod costs by that list, in units per second.
     price: Option<Rate>,
@@ -99,7 +101,7 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
     }
 
     let all: Vec<_> = fit.iter().chain(&unfit).collect();
-    show(settings.json, &all, || {
+    output::show(settings.json, &all, || {
         if none {
             return "no provider is listed on this chain yet".into();
         }
@@ -107,6 +109,10 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
             true => format!("none of the {left_out} listed providers comes into question"),
             false => rows(&fit, search.resources.is_some(), now, &token),
         };
+        let beyond = file.as_ref().map(|file| file.parsed.demand(Bytes(0)).is_beyond_listings());
+        if beyond == Some(true) && !fit.is_empty() {
+            text.push_str(show::BEYOND);
+        }
         for listed in &unfit {
             let (provider, region) = (listed.provider, &listed.region);
             text.push_str(&format!("\n\n{provider} ({region}) does not come into question:"));
@@ -163,6 +169,18 @@ fn rows(fit: &[Listed], pod: bool, now: u64, token: &Token) -> String {
     let hour = |rate: Rate, times: u64| {
         rate.times(times).map_or_else(|| "?".into(), |units| Rate(units.0).per_hour(token))
     };
+    // What providers say themselves has a column where one of them asks for it.
+    type Of = fn(&PriceList) -> Rate;
+    let extras: [(&str, u64, Of); 3] = [
+        ("GIB EGRESS", 1_024, |prices| prices.egress),
+        ("PORT", 1, |prices| prices.public_port),
+        ("GPU", 1, |prices| prices.gpu),
+    ];
+    let asked = |of: Of| {
+        let mut infos = fit.iter().filter_map(|listed| listed.info.as_ref());
+        infos.any(|info| of(&info.prices).0 > 0)
+    };
+    let extras: Vec<_> = extras.into_iter().filter(|(_, _, of)| !pod && asked(*of)).collect();
     let rows = fit.iter().map(|listed| {
         let state = match (&listed.info, listed.live) {
             (Some(info), true) => format!("{} free", info.free),
@@ -181,6 +199,10 @@ fn rows(fit: &[Listed], pod: bool, now: u64, token: &Token) -> String {
         };
         let mut row = vec![listed.provider.to_string(), listed.region.clone()];
         row.extend(prices);
+        row.extend(extras.iter().map(|(_, times, of)| {
+            let info = listed.info.as_ref();
+            info.map_or_else(|| "?".into(), |info| hour(of(&info.prices), *times))
+        }));
         row.extend([listed.free_bond.display(token), state]);
         row
     });
@@ -188,9 +210,12 @@ fn rows(fit: &[Listed], pod: bool, now: u64, token: &Token) -> String {
     match pod {
         true => narrow_table(&["PROVIDER", "REGION", "LIST PRICE", "FREE BOND", ""], rows, &[3, 4]),
         false => {
-            let header =
-                ["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE", "FREE BOND", ""];
-            narrow_table(&header, rows, &[5, 6, 4, 3, 2])
+            let mut header = vec!["PROVIDER", "REGION", "CPU", "GIB MEMORY", "GIB STORAGE"];
+            let last = header.len() + extras.len();
+            let spare: Vec<usize> = [last, last + 1].into_iter().chain((2..last).rev()).collect();
+            header.extend(extras.iter().map(|(name, _, _)| *name));
+            header.extend(["FREE BOND", ""]);
+            narrow_table(&header, rows, &spare)
         }
     }
 }

@@ -71,10 +71,11 @@ pub(crate) async fn deploy(
     let offers = market::offers(&session, &ready, &options, &progress).await?;
     let offer = offers.first().context("no provider made an offer")?;
     let question = format!(
-        "Deploy {app} at {} ({}) for {}?",
+        "Deploy {app} at {} ({}) for {}{}?",
         output::short(offer.response.quote.provider),
         output::tame(&offer.view.listing.region),
-        output::price(offer.response.rate(), &session.token)
+        output::price(offer.response.rate(), &session.token),
+        output::extras(&offer.response.price, &session.token)
     );
     consent(yes, &question)?;
 
@@ -157,9 +158,10 @@ pub(crate) async fn update(
         }
     };
     let question = format!(
-        "Change lease {id}, which costs {} now, for {}?",
+        "Change lease {id}, which costs {} now, for {}{}?",
         change.before.per_hour(&session.token),
-        output::price(change.offer.response.rate(), &session.token)
+        output::price(change.offer.response.rate(), &session.token),
+        output::extras(&change.offer.response.price, &session.token)
     );
     consent(yes, &question)?;
     let changing = deploy::change(&session, &ready, &options, &change, &progress);

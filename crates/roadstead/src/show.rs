@@ -16,7 +16,7 @@ use protocol::{
     criteria::{Search, Why, why_not},
     lease::{CloseReason, State as LeaseState},
     pod::{Hardware, Http, ImageRef, Pod, Tls, Transport, Wishes},
-    resources::Resources,
+    resources::{Bytes, PriceBreakdown, Resources},
 };
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ use crate::{
     deploy,
     market::{self, Offer},
     money::{self, Funds},
-    output::{causes, moment, price, print, runway, short, show, span, table, tame},
+    output::{causes, moment, narrow_table, price, print, runway, short, show, span, table, tame},
     podfile::PodFile,
     remote::{Remote, Since},
     session::Session,
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how many seconds after its close `ps` tells what became of a lease.
 const LATELY: u64 = 3_600;
+
+/// What is said where list prices are shown for a pod that is charged for more.
+pub(crate) const BEYOND: &str = "\nlist prices are without egress, public ports and GPUs; `roadstead quote` has all of what it costs";
 
 /// `roadstead check`.
 pub(crate) async fn check(
@@ -97,7 +100,12 @@ pub(crate) async fn check(
         text.push('\n');
         match &prices {
             Ok((prices, _token)) if prices.is_empty() => text.push_str("no provider is listed yet"),
-            Ok((prices, token)) => text.push_str(&price_table(prices, token)),
+            Ok((prices, token)) => {
+                text.push_str(&price_table(prices, token));
+                if shown.demand(Bytes(0)).is_beyond_listings() {
+                    text.push_str(BEYOND);
+                }
+            }
             Err(why) => text.push_str(&format!("no price could be had: {why}")),
         }
         text
@@ -171,6 +179,7 @@ fn price_table(prices: &[Priced], token: &Token) -> String {
 
 /// A pod in words.
 fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
+    let gpus = pod.resources().gpus > 0;
     let services = pod.services().iter().map(|(name, service)| {
         let limits = &service.limits;
         let image = match &service.image {
@@ -193,10 +202,15 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
             service.volumes.iter().map(|(at, mount)| format!("{}:{at}", mount.source)).collect();
         let mut row = vec![name.to_string(), image];
         row.extend([limits.cpu.to_string(), limits.memory.to_string()]);
+        if gpus {
+            row.push(limits.gpus.to_string());
+        }
         row.extend([ports.join(" "), mounts.join(" ")]);
         row
     });
-    let mut text = table(&["SERVICE", "IMAGE", "CPU", "MEMORY", "PORTS", "VOLUMES"], services);
+    let header = ["SERVICE", "IMAGE", "CPU", "MEMORY", "GPUS", "PORTS", "VOLUMES"];
+    let header: Vec<&str> = header.into_iter().filter(|name| gpus || *name != "GPUS").collect();
+    let mut text = table(&header, services);
     text.push('\n');
     for (name, volume) in pod.volumes() {
         text.push_str(&format!("\nvolume {name}: {}", volume.size));
@@ -234,6 +248,9 @@ fn describe(pod: &Pod, file: &PodFile, resolved: bool) -> String {
             "\npublic {service}: {port}, at a number that the provider chooses"
         ));
     }
+    if let Some(total) = pod.egress().total {
+        text.push_str(&format!("\negress: {total} in 30 days"));
+    }
     text.push_str(&format!("\nin all: {}", pod.resources()));
     text
 }
@@ -248,23 +265,44 @@ pub(crate) fn offers(
     show(settings.json, &responses, || {
         let token = &session.token;
         let rows = offers.iter().map(|offer| {
-            let (quote, parts) = (&offer.response.quote, &offer.response.price);
-            let hour = |rate: Rate| rate.per_hour(token);
+            let quote = &offer.response.quote;
             vec![
                 quote.provider.to_string(),
                 tame(&offer.view.listing.region),
                 price(offer.response.rate(), token),
-                hour(parts.cpu),
-                hour(parts.memory),
-                hour(parts.storage),
                 span(quote.lock.into()),
                 Amount(quote.coverage).display(token),
             ]
         });
-        let header =
-            ["PROVIDER", "REGION", "PRICE", "CPU", "MEMORY", "STORAGE", "LOCK", "COVERAGE"];
-        table(&header, rows)
+        // An address is no use in parts; what a narrow terminal has no room for is in --json.
+        let header = ["PROVIDER", "REGION", "PRICE", "LOCK", "COVERAGE"];
+        let all = narrow_table(&header, rows, &[1, 3, 4]);
+        let prices: Vec<_> =
+            responses.iter().map(|offer| (offer.quote.provider, offer.price)).collect();
+        format!("{all}\n\n{}", breakdown(&prices, token))
     })
+}
+
+/// What prices are made of, with a column for each part that somebody charges for.
+fn breakdown(prices: &[(Address, PriceBreakdown)], token: &Token) -> String {
+    type Of = fn(&PriceBreakdown) -> Rate;
+    let parts: [(&str, Of); 6] = [
+        ("CPU", |price| price.cpu),
+        ("MEMORY", |price| price.memory),
+        ("STORAGE", |price| price.storage),
+        ("EGRESS", |price| price.egress),
+        ("PORTS", |price| price.public_ports),
+        ("GPUS", |price| price.gpus),
+    ];
+    let charged = |of: &Of| prices.iter().any(|(_, price)| of(price).0 > 0);
+    let parts: Vec<_> = parts.into_iter().filter(|(_, of)| charged(of)).collect();
+    let header: Vec<&str> =
+        ["OF WHICH"].into_iter().chain(parts.iter().map(|(name, _)| *name)).collect();
+    let rows = prices.iter().map(|(provider, price)| {
+        let costs = parts.iter().map(|(_, of)| of(price).per_hour(token));
+        [short(*provider)].into_iter().chain(costs).collect()
+    });
+    table(&header, rows)
 }
 
 /// The wallet's accounts by id: those that were funded, and those that have a name here.
@@ -712,6 +750,24 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn prices_are_parted_by_what_somebody_charges_for() {
+        let token = Token { symbol: "USD".into(), decimals: 6 };
+        let of = |text: &str| Rate::parse(text, &token).unwrap();
+        let plain = PriceBreakdown { cpu: of("0.01/h"), ..PriceBreakdown::default() };
+        let more = PriceBreakdown { egress: of("0.002/h"), gpus: of("0.50/h"), ..plain };
+        let (one, two) = (Address::repeat_byte(0xab), Address::repeat_byte(0xcd));
+        expect![[r#"
+            OF WHICH       CPU
+            0xABaBaB…ABaB  0.01/h"#]]
+        .assert_eq(&breakdown(&[(one, plain)], &token));
+        expect![[r#"
+            OF WHICH       CPU     EGRESS   GPUS
+            0xABaBaB…ABaB  0.01/h  0.00/h   0.00/h
+            0xCdCDCd…CDcD  0.01/h  0.002/h  0.50/h"#]]
+        .assert_eq(&breakdown(&[(one, plain), (two, more)], &token));
+    }
 
     fn listed(lease: u64, state: LeaseState) -> Listed {
         Listed {

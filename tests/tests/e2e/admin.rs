@@ -61,10 +61,19 @@ async fn an_operator_sees_and_does_it_all_in_a_browser() -> anyhow::Result<()> {
         let view = stack.chain.registry().listingOf(stack.provider.address()).call().await?;
         let cpu = view.listing.prices.cpu;
         ensure!(cpu == 5_555_555, "a millicore is listed at {cpu}");
+        let asked = async |stack: &Stack| {
+            let info = stack.publisher.json(&["providers"]).await?[0]["info"].take();
+            let prices = &info["prices"];
+            let all = [&prices["egress"], &prices["publicPort"], &prices["gpu"]];
+            ensure!(all == ["38580", "100000000000", "200000000000"], "{info}");
+            anyhow::Ok(())
+        };
+        asked(stack).await?;
         stack.provider.stop().await?;
         stack.provider.start().await?;
         let view = stack.chain.registry().listingOf(stack.provider.address()).call().await?;
         ensure!(view.listing.prices.cpu == cpu, "the restart took the prices back");
+        asked(stack).await?;
         let (_, text) = page(stack, &path, Some(&admin)).await?;
         ensure!(text.contains("class=\"stroke\" d=\"M"), "the restart forgot what the pod used");
         let status = stack.provider.verb(&["status"]).await?;

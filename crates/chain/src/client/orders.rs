@@ -1,13 +1,18 @@
 //! What a provider that bids reads: the orders that were placed, and how they stand.
 
 use alloy::{
-    primitives::{Address, B256, Bytes},
+    primitives::{Address, B256, Bytes, U256},
+    providers::Provider as _,
     rpc::types::{Filter, Log},
     sol_types::{SolCall, SolEvent as _},
 };
 
 use super::{Chain, Placement, ReadError};
-use crate::abi::{Auction, IAuction::OrderView, Registry};
+use crate::abi::{
+    Auction,
+    IAuction::{Order, OrderView},
+    Registry,
+};
 
 /// The most orders, or vouches, that one call reads.
 const MAX_PER_CALL: usize = 100;
@@ -59,6 +64,24 @@ impl Chain {
             }
         }
         Ok(standings)
+    }
+
+    /// The order that was awarded to make a lease, which was opened in `block`; nothing where it was opened out of a quote.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub async fn order_of(&self, lease: u64, block: u64) -> Result<Option<Order>, ReadError> {
+        let head = self.provider.get_block_number().await?;
+        let filter = Filter::new()
+            .address(self.deployment.auction)
+            .event_signature(Auction::Awarded::SIGNATURE_HASH)
+            .topic3(U256::from(lease));
+        let Some(log) = self.logs(filter, block, head).await?.into_iter().next_back() else {
+            return Ok(None);
+        };
+        let id = log.log_decode::<Auction::Awarded>()?.inner.data.id;
+        let placed = self.placements(Some(id), None).await?.into_iter().next_back();
+        Ok(placed.map(|placed| placed.order))
     }
 
     /// Until when each of `vouches`, an auditor and an attribute, holds for `provider`; zero where it never did.

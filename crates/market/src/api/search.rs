@@ -95,7 +95,7 @@ queries! {
 pub(crate) struct Candidate {
     /// Who it is.
     provider: view::Address,
-    /// What the pod costs by its price list; null where no resources were given.
+    /// What the pod costs by its price list, without egress, ports and GPUs; null where no resources were given.
     #[schema(required = true)]
     rate: Option<view::Rate>,
     /// The version of its listing.
@@ -153,6 +153,7 @@ impl Criteria {
                 cpu: parsed("cpu", cpu, str::parse::<Cpu>)?.unwrap_or_default(),
                 memory: parsed("memory", memory, str::parse::<Bytes>)?.unwrap_or_default(),
                 storage: parsed("storage", storage, str::parse::<Bytes>)?.unwrap_or_default(),
+                ..Resources::default()
             }),
         };
         let max_rate = parsed("max_price", &self.max_price, |text| Rate::parse(text, token))?;

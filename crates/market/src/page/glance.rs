@@ -99,7 +99,7 @@ fn compared(page: &Page, standings: &[Standing]) -> Markup {
             p class="axis" { span { "cheapest: " (page.per_hour(*least)) } span { "dearest: " (page.per_hour(*most)) } }
         }
         p class="small" {
-            (provider::TYPICAL) ", of those heard of last. " (desc)
+            (provider::TYPICAL) ", without egress, ports and GPUs, of those heard of last. " (desc)
             @if (most.0 as f64) > top { " Lighter bars are higher than shown." }
         }
     }

@@ -143,6 +143,7 @@ fn resources(order: &Auction) -> Resources {
         cpu: Cpu(order.cpu),
         memory: bytes(order.memory_mib),
         storage: bytes(order.storage_mib),
+        ..Resources::default()
     }
 }
 

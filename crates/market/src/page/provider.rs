@@ -30,7 +30,7 @@ use crate::Problem;
 
 /// A pod by whose price providers are compared.
 pub(super) const TYPICAL: Resources =
-    Resources { cpu: Cpu(1_000), memory: Bytes(2 << 30), storage: Bytes(10 << 30) };
+    Resources { cpu: Cpu(1_000), memory: Bytes(2 << 30), storage: Bytes(10 << 30), gpus: 0 };
 
 /// How many of a provider's prices are drawn.
 const PRICES: u32 = 100;
@@ -112,7 +112,7 @@ pub(super) async fn list(mut page: Page, Asked(asked): Asked<Listing>) -> Result
 fn legend() -> Markup {
     html! {
         p class="small" {
-            "A typical pod: " (TYPICAL) ". How much room a provider has is not on chain: it says so itself, when it is asked "
+            "A typical pod: " (TYPICAL) ", without egress, ports and GPUs: what a provider asks for these, it says itself. How much room a provider has is not on chain: it says so itself, when it is asked "
             "for a quote. Uptime is not measured on chain either; what there is of it are leases that ended on the "
             "provider's side, outages that watchers reported and challenges that were not answered."
         }
@@ -122,8 +122,9 @@ fn legend() -> Markup {
 /// What a typical pod costs at a provider, unless that is more than can be reckoned.
 pub(super) fn typical(provider: &Provider) -> Option<Rate> {
     let Provider { cpu, memory_mib, storage_mib, .. } = *provider;
-    let list = PriceList { cpu, memory: memory_mib, storage: storage_mib };
-    list.price(&TYPICAL).ok().map(|price| price.total)
+    let (memory, storage) = (memory_mib, storage_mib);
+    let list = PriceList { cpu, memory, storage, ..PriceList::default() };
+    list.price(&TYPICAL.into()).ok().map(|price| price.total)
 }
 
 /// Providers, to be compared.
@@ -245,7 +246,7 @@ pub(super) async fn one(mut page: Page, Path(who): Path<String>) -> Result<Shown
             ("API", words::outward(&provider.endpoint)),
             ("Heard of", page.when(provider.seen_at)),
             ("Listing", html! { "version " (provider.version) ", of " (page.when(provider.listed_at)) }),
-            ("A typical pod", html! { @match typical(provider) { Some(rate) => { (page.price(rate)) span class="small" { (TYPICAL) } } None => { "beyond reckoning" } } }),
+            ("A typical pod", html! { @match typical(provider) { Some(rate) => { (page.price(rate)) span class="small" { (TYPICAL) ", without egress, ports and GPUs" } } None => { "beyond reckoning" } } }),
             ("Key of its API", html! { code { (hex::encode(provider.tls_key)) } span class="small" { "SHA-256; programs hold its API to it" } }),
             ("Key for secrets", html! { code { (hex::encode(provider.seal_key)) } span class="small" { "X25519" } }),
             ("Attests", html! { @if provider.measurement.is_zero() { "nothing" } @else { code { (hex::encode(provider.measurement)) } } }),

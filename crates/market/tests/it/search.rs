@@ -104,6 +104,7 @@ async fn on_chain(chain: &Chain) -> anyhow::Result<BTreeMap<Address, Facts>> {
                     cpu: Rate(prices.cpu),
                     memory: Rate(prices.memoryMiB),
                     storage: Rate(prices.storageMiB),
+                    ..PriceList::default()
                 },
                 measurement: view.listing.measurement,
                 live: seen <= TTL,

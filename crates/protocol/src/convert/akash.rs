@@ -17,6 +17,7 @@ const NO_COUNTERPART: &str = "a pod has nothing like it";
 struct Compute {
     cpu: Option<Cpu>,
     memory: Option<Bytes>,
+    gpus: u32,
     /// What it may write outside of its volumes.
     root: Option<Bytes>,
     /// Its volumes, and whether they are in memory.
@@ -92,6 +93,7 @@ fn profile(at: &At<'_>) -> Option<Compute> {
         compute.memory = memory.get("size").and_then(|at| bytes(&at));
         memory.finish_foreign(&[], NO_COUNTERPART);
     }
+    compute.gpus = resources.get("gpu").and_then(|at| gpus(&at)).unwrap_or_default();
     for at in resources.get("storage").map(|at| at.one_or_many()).unwrap_or_default() {
         let Some(fields) = at.fields() else { continue };
         let size = fields.get("size").and_then(|at| bytes(&at));
@@ -108,9 +110,26 @@ fn profile(at: &At<'_>) -> Option<Compute> {
         }
         fields.finish_foreign(&[], NO_COUNTERPART);
     }
-    resources.finish_foreign(&[("gpu", "GPUs are not offered yet")], NO_COUNTERPART);
+    resources.finish_foreign(&[], NO_COUNTERPART);
     fields.finish_foreign(&[], NO_COUNTERPART);
     Some(compute)
+}
+
+/// How many GPUs; which vendor's and which model is not to be chosen, as all are nvidia's.
+fn gpus(at: &At<'_>) -> Option<u32> {
+    let fields = at.fields()?;
+    let units = fields.get("units").and_then(|at| at.whole::<u32>());
+    if let Some(attributes) = fields.get("attributes").and_then(|at| at.fields()) {
+        if let Some(vendors) = attributes.get("vendor").and_then(|at| at.fields()) {
+            if let Some(at) = vendors.get("nvidia").filter(|at| at.value.as_array().is_some()) {
+                at.fail("providers do not say which model they have; use x-roadstead.providers");
+            }
+            vendors.finish_foreign(&[], "only nvidia's GPUs can be had");
+        }
+        attributes.finish_foreign(&[], NO_COUNTERPART);
+    }
+    fields.finish_foreign(&[], NO_COUNTERPART);
+    units
 }
 
 fn bytes(at: &At<'_>) -> Option<Bytes> {
@@ -196,6 +215,7 @@ fn service(key: &str, at: &At<'_>, compute: &Compute, draft: &mut Draft) -> Opti
     if let Some(cpu) = compute.cpu {
         service.limits.insert("cpus".into(), cpu.to_string().into());
     }
+    service.gpus = compute.gpus;
     if let Some(size) = compute.root {
         service.set("storage_opt", json!({ "size": size.0 }));
     }

@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     AbsPath, Attachment, Condition, Egress, Fault, Healthcheck, Host, Invalid, Label, Limits,
-    Parts, PlacedFile, Port, Restart, Service, Target, Test, Transport, Ulimit, UlimitName, limits,
-    service::default_network, tree,
+    Parts, PlacedFile, Port, Restart, Runtime, Service, Target, Test, Transport, Ulimit,
+    UlimitName, limits, service::default_network, tree,
 };
 use crate::resources::{BitRate, Bytes, Cpu};
 
@@ -178,6 +178,16 @@ impl Parts {
             check.faults(&at("healthcheck"), faults);
         }
         service.limits.faults(&at("deploy.resources.limits"), faults);
+        if service.limits.gpus > 0 {
+            let path = at("deploy.resources.reservations.devices");
+            faults.within(&path, service.limits.gpus, &limits::GPUS);
+            if service.runtime == Some(Runtime::Runsc) {
+                faults.add(
+                    &at("runtime"),
+                    "gVisor is given no GPU here; remove this, or the GPUs under deploy.resources.reservations.devices",
+                );
+            }
+        }
         if let Some(size) = service.storage {
             faults.bytes(&at("storage_opt.size"), size, limits::LAYER);
         }

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     amount::{Amount, ParseAmountError, Rate, Token},
     criteria::Where,
-    resources::{Bytes, Resources},
+    resources::{Bytes, Demand, Resources},
 };
 
 /// What a compose file may ask of the machine on which it is read.
@@ -274,6 +274,11 @@ impl Parsed {
     /// What the pod uses in all.
     pub fn resources(&self) -> Resources {
         self.draft.resources()
+    }
+
+    /// What the pod is charged for by a provider that includes that much egress: see [`Pod::demand`].
+    pub fn demand(&self, included: Bytes) -> Demand {
+        self.draft.demand(included)
     }
 
     /// Makes the pod. `find` is asked for each image that the file does not give the digest of, or that is encrypted.

@@ -84,6 +84,8 @@ pub const RETRIES: RangeInclusive<u32> = 1..=1_000;
 pub const RESTARTS: RangeInclusive<u32> = 1..=1_000;
 /// How long a service may take to stop, in seconds.
 pub const STOP_S: RangeInclusive<u32> = 0..=3_600;
+/// GPUs of a service that has some.
+pub const GPUS: RangeInclusive<u32> = 1..=16;
 /// What a service gets that says nothing about processor time, in millicores.
 pub const DEFAULT_CPU: u32 = 500;
 /// What a service gets that says nothing about memory, in bytes.

@@ -220,6 +220,9 @@ pub enum Test {
 pub struct Limits {
     /// Processor time.
     pub cpu: Cpu,
+    /// Whole GPUs, which nobody else has at the time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gpus: u32,
     /// Memory, what it keeps in tmpfs included.
     pub memory: Bytes,
     /// Processes and threads.

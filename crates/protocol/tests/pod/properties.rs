@@ -40,6 +40,7 @@ const SCALARS: &[&str] = &[
     "\"service_healthy\"",
     "\"8080/udp\"",
     "\"data:/data:ro\"",
+    "[{\"count\":1,\"capabilities\":[\"gpu\"]}]",
 ];
 
 /// Keys of Compose files.
@@ -74,6 +75,10 @@ const KEYS: &[&str] = &[
     "limits",
     "cpus",
     "memory",
+    "reservations",
+    "devices",
+    "count",
+    "capabilities",
     "ulimits",
     "nofile",
     "soft",

@@ -250,12 +250,14 @@ fn bound(coverage: u128, bps: u16) -> u128 {
 }
 
 /// What an order's pod may use; `None` where that is more than any machine has.
-fn resources(order: &Order) -> Option<Resources> {
+pub(crate) fn resources(order: &Order) -> Option<Resources> {
     let mib = |count: u64| count.checked_mul(1 << 20).map(Bytes);
     Some(Resources {
         cpu: Cpu(order.cpu),
         memory: mib(order.memoryMiB)?,
         storage: mib(order.storageMiB)?,
+        // An order cannot ask for any.
+        gpus: 0,
     })
 }
 
@@ -545,7 +547,7 @@ impl Bids {
         standing: &OrderStanding,
     ) -> OpenOrder {
         let (order, view) = (&placement.order, &standing.view);
-        let price = resources(order).map(|needed| shared.house.prices.now().price(&needed));
+        let price = resources(order).map(|needed| shared.house.prices.now().price(&needed.into()));
         // What does not fit into a number has no room either.
         let list = price.and_then(Result::ok).map_or(Rate(u128::MAX), |price| price.total);
         let least = floor(list, self.limits.floor);
@@ -818,7 +820,7 @@ mod tests {
             me,
             now: 1_000,
             closed: None,
-            free: Some(Resources { cpu: Cpu(500), memory: mib(64), storage: mib(10) }),
+            free: Some(Resources { cpu: Cpu(500), memory: mib(64), storage: mib(10), gpus: 1 }),
             bond: 1_100,
             bound: 500,
             no_show_bps: 1_000,

@@ -517,14 +517,26 @@ fn mode(facts: &Facts, form: &str) -> Markup {
 }
 
 fn price_list(facts: &Facts, token: &Token) -> Markup {
-    let [cpu, memory, storage] = prices::typed(&facts.prices, token);
+    let shown = prices::typed(&facts.prices, token);
     html! {
         dl {
-            dt { "A processor" } dd { (cpu) }
-            dt { "A GiB of memory" } dd { (memory) }
-            dt { "A GiB of storage" } dd { (storage) }
+            @for ((_, title, _), price) in prices::KINDS.iter().zip(&shown) { dt { (title) } dd { (price) } }
         }
+        (included(facts))
         p { a href="/prices" { "Change prices" } }
+    }
+}
+
+/// What of egress is not charged.
+fn included(facts: &Facts) -> Markup {
+    let egress = &facts.egress;
+    html! {
+        p class="small" {
+            "Of egress, " (egress.included) " in 30 days are included"
+            @if egress.most > egress.included { "; what a pod asks for beyond that, up to " (egress.most) ", is charged. " }
+            @else { ", and no pod may ask for more: none is charged for it, unless limits.egress_most is raised. " }
+            @if facts.capacity.gpus > 0 { "Of " (facts.capacity.gpus) " GPUs, " (facts.free.gpus) " are free." } @else { "There are no GPUs." }
+        }
     }
 }
 
@@ -808,8 +820,10 @@ pub(super) fn prices(facts: &Facts, form: &str, entered: &Entered, proposal: &Pr
         h1 { "Prices" }
         p {
             "In " (token.symbol) ", per s, m, h, d or mo (30 days), as in 0.01/h. Leases that are open keep the price that "
-            "they were opened with; quotes that are out become worthless with a new list."
+            "they were opened with. The first three are listed on the chain, and quotes that are out become worthless when one "
+            "of them changes; the others are told to whoever asks."
         }
+        (included(facts))
         form method="get" action="/prices" class="stack" {
             @for field in &proposal.fields {
                 @let fault = format!("{}-fault", field.name);
@@ -840,10 +854,11 @@ pub(super) fn prices(facts: &Facts, form: &str, entered: &Entered, proposal: &Pr
             form method="post" action="/prices" {
                 input type="hidden" name="form" value=(form);
                 @for field in &proposal.fields { input type="hidden" name=(field.name) value=(field.text); }
-                button class="main" { "List these prices on chain" }
+                button class="main" { @if proposal.listed { "List these prices on chain" } @else { "Ask these prices" } }
             }
             p class="small" {
-                "That is a transaction, and costs gas. The list holds until the prices in the configuration are changed."
+                @if proposal.listed { "That is a transaction, and costs gas. " }
+                "The list holds until the prices in the configuration are changed."
             }
         } @else if !faulty && proposal.entered && entered.cpu.is_some() {
             p role="status" { "These are the prices that hold now." }

@@ -6,9 +6,10 @@ use std::{
     path::PathBuf,
 };
 
+use crate::config::GpuId;
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as EngineMount, MountType,
+    ContainerCreateBody, DeviceRequest, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as EngineMount, MountType,
     MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use protocol::pod::{AbsPath, Attachment, Healthcheck, Label, Restart, Runtime, Service, Test};
@@ -21,6 +22,9 @@ const LEAST_INTERVAL_MS: u64 = 1_000;
 
 /// How many tasks gVisor takes for itself.
 const GVISOR_TASKS: i64 = 256;
+
+/// The variable that says which GPUs a container has.
+const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 
 /// What a service needs besides its own words.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(super) struct Place<'a> {
     pub(super) image_entrypoint: &'a [String],
     /// Where the contents of each secret and config are on this machine.
     pub(super) files: &'a BTreeMap<AbsPath, PathBuf>,
+    /// The GPUs that are its own.
+    pub(super) gpus: &'a [GpuId],
     /// Ours; they win over the publisher's.
     pub(super) labels: HashMap<String, String>,
 }
@@ -67,6 +73,7 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         nano_cpus: Some(i64::from(service.limits.cpu.0) * 1_000_000),
         pids_limit: Some(pids(service)),
         runtime: service.runtime.map(|Runtime::Runsc| "runsc".to_owned()),
+        device_requests: device_requests(place.gpus),
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
@@ -100,7 +107,7 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
         tty: Some(service.tty),
         open_stdin: Some(service.stdin_open),
         user: service.user.as_ref().map(ToString::to_string),
-        env: Some(service.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+        env: Some(environment(service, place.gpus)),
         cmd: service.command.clone(),
         entrypoint: entrypoint(service, place.image_entrypoint),
         healthcheck: service.healthcheck.as_ref().map(healthcheck),
@@ -114,6 +121,27 @@ pub(super) fn container(name: &Label, service: &Service, place: Place<'_>) -> Co
             .map(|network| NetworkingConfig { endpoints_config: Some(HashMap::from([network])) }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// With GPUs, the variable by which NVIDIA's programs are told which: whoever reads an image's, or the publisher's, would
+/// read of others.
+fn environment(service: &Service, gpus: &[GpuId]) -> Vec<String> {
+    let names: Vec<&str> = gpus.iter().map(GpuId::as_str).collect();
+    let ours = (!names.is_empty()).then(|| format!("{VISIBLE}={}", names.join(",")));
+    let theirs = service.environment.iter();
+    let theirs = theirs.filter(|(name, _)| ours.is_none() || name.as_str() != VISIBLE);
+    theirs.map(|(name, value)| format!("{name}={value}")).chain(ours.clone()).collect()
+}
+
+/// By their names: of a number of them, the engine would give everybody the first ones.
+fn device_requests(gpus: &[GpuId]) -> Option<Vec<DeviceRequest>> {
+    let ids: Option<Vec<String>> = some(gpus.iter().map(|gpu| gpu.as_str().to_owned()));
+    Some(vec![DeviceRequest {
+        driver: Some("nvidia".into()),
+        device_ids: Some(ids?),
+        capabilities: Some(vec![vec!["gpu".into()]]),
+        ..DeviceRequest::default()
+    }])
 }
 
 /// The engine takes an empty command for "the image's", unless an entry point is given as well.
@@ -225,6 +253,10 @@ mod tests {
     use super::*;
 
     fn create(service: serde_json::Value) -> ContainerCreateBody {
+        create_with(service, &[])
+    }
+
+    fn create_with(service: serde_json::Value, gpus: &[GpuId]) -> ContainerCreateBody {
         let service: Service = serde_json::from_value(service).unwrap();
         let files = BTreeMap::from([("/run/secrets/key".parse().unwrap(), "/mem/key".into())]);
         let name: Label = "web".parse().unwrap();
@@ -240,6 +272,7 @@ mod tests {
             image: "sha256:aa",
             image_entrypoint: &["/entry".to_owned()],
             files: &files,
+            gpus,
             labels: HashMap::from([("roadstead.lease".into(), "1".into())]),
         };
         container(&name, &service, place)
@@ -258,7 +291,7 @@ mod tests {
         assert_eq!(host.cap_drop, Some(vec!["ALL".into()]));
         assert_eq!(host.cap_add, None);
         assert_eq!(host.privileged, None);
-        assert_eq!(host.devices, None);
+        assert_eq!((host.devices, host.device_requests), (None, None));
         assert_eq!(host.port_bindings, None);
         assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".into()]));
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
@@ -329,6 +362,24 @@ mod tests {
         service["runtime"] = "runsc".into();
         let host = create(service).host_config.unwrap();
         assert_eq!((host.runtime.as_deref(), host.pids_limit), (Some("runsc"), Some(288)));
+    }
+
+    #[test]
+    fn gpus_are_asked_for_by_name() {
+        let gpus = ["0", "3"].map(|id| id.parse().unwrap());
+        let mut service = service();
+        service["environment"] = serde_json::json!({ "A": "b", "NVIDIA_VISIBLE_DEVICES": "all" });
+        let plain = create(service.clone());
+        assert_eq!(plain.env, Some(vec!["A=b".into(), "NVIDIA_VISIBLE_DEVICES=all".into()]));
+        let body = create_with(service, &gpus);
+        assert_eq!(body.env, Some(vec!["A=b".into(), "NVIDIA_VISIBLE_DEVICES=0,3".into()]));
+        let host = body.host_config.unwrap();
+        let request = &host.device_requests.unwrap()[0];
+        assert_eq!((request.driver.as_deref(), request.count), (Some("nvidia"), None));
+        assert_eq!(request.device_ids, Some(vec!["0".into(), "3".into()]));
+        assert_eq!(request.capabilities, Some(vec![vec!["gpu".into()]]));
+        // What runs it is the engine's own choice: nvidia's would give what an image asks for.
+        assert_eq!(host.runtime, None);
     }
 
     #[test]

@@ -55,6 +55,7 @@ struct Now {
     cpu: Family<Label, Float>,
     memory: Family<Label, Gauge>,
     storage: Family<Label, Gauge>,
+    gpus: Family<Label, Gauge>,
     rate: Float,
     uncollected: Float,
     collected: Float,
@@ -149,6 +150,7 @@ impl Metrics {
             all.register("cpu_cores", "Processors that are rented out", now.cpu.clone());
             all.register("memory_bytes", "Memory that is rented out", now.memory.clone());
             all.register("storage_bytes", "Storage that is rented out", now.storage.clone());
+            all.register("gpus", "GPUs that are rented out", now.gpus.clone());
             all.register(
                 "rate_tokens_per_hour",
                 "What open leases bring together",
@@ -263,6 +265,7 @@ impl Now {
             self.cpu.get_or_create(&of).set(thousandths(part.cpu.0.into()));
             self.memory.get_or_create(&of).set(whole(part.memory.0));
             self.storage.get_or_create(&of).set(whole(part.storage.0));
+            self.gpus.get_or_create(&of).set(part.gpus.into());
         }
         let tokens = |text: String| text.parse::<f64>().unwrap_or_default();
         let hourly = protocol::amount::Units(facts.rate.0.saturating_mul(3_600));

@@ -1,7 +1,7 @@
 //! What is asked: the configuration's price list, or one that was set later.
 //!
 //! Whoever said it last has it: a list that was set on the admin page holds over restarts, until the prices in the
-//! configuration are changed. It is listed on chain before it is quoted.
+//! configuration are changed. What of it is listed on chain is listed before it is quoted.
 
 use std::{
     path::{Path, PathBuf},
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn whoever_said_it_last_has_it() {
-        let list = |cpu: u128| PriceList { cpu: Rate(cpu), memory: Rate(2), storage: Rate(3) };
+        let list = |cpu: u128| PriceList { cpu: Rate(cpu), ..PriceList::default() };
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
         assert_eq!(effective(data, list(1)), list(1));
@@ -81,5 +81,24 @@ mod tests {
         prices.set(list(6)).unwrap();
         assert_eq!(effective(data, list(1)), list(6));
         assert_eq!(effective(data, list(7)), list(7), "the configuration was changed");
+        let gpus = PriceList { gpu: Rate(9), ..list(1) };
+        assert_eq!(effective(data, gpus), gpus, "the configuration was changed");
+        prices.set(gpus).unwrap();
+        assert_eq!(effective(data, list(1)), gpus);
+    }
+
+    #[test]
+    fn a_list_from_before_there_were_gpus_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |cpu: u8| format!(r#"{{"cpu":"{cpu}","memory":"2","storage":"3"}}"#);
+        let text = format!(r#"{{"instead_of":{},"prices":{}}}"#, list(1), list(5));
+        std::fs::write(path(folder.path()), text).unwrap();
+        let of = |cpu: u128| PriceList {
+            cpu: Rate(cpu),
+            memory: Rate(2),
+            storage: Rate(3),
+            ..PriceList::default()
+        };
+        assert_eq!(effective(folder.path(), of(1)), of(5));
     }
 }

@@ -90,7 +90,7 @@ async fn page(http: &reqwest::Client, at: Url) -> anyhow::Result<Page> {
 /// What of a search a market is asked. It may be less than there is to judge by, and never more.
 fn parameters(search: &Search) -> Vec<(&'static str, String)> {
     let mut parameters = Vec::new();
-    if let Some(Resources { cpu, memory, storage }) = search.resources {
+    if let Some(Resources { cpu, memory, storage, .. }) = search.resources {
         parameters.push(("cpu", cpu.to_string()));
         parameters.push(("memory", memory.0.to_string()));
         parameters.push(("storage", storage.0.to_string()));
@@ -146,6 +146,7 @@ mod tests {
                 cpu: "1.5".parse().unwrap(),
                 memory: "128M".parse().unwrap(),
                 storage: "0".parse().unwrap(),
+                gpus: 1,
             }),
             max_rate: Some(rate),
             regions: ["eu-west".to_owned(), "eu-north".to_owned()].into(),
@@ -163,6 +164,8 @@ mod tests {
             let found = all.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| value.clone()).unwrap_or_default()
         };
+        // What no listing has, no market can search for.
+        assert!(all.iter().all(|(known, _)| !known.contains("gpu")), "{all:?}");
         assert_eq!(of("cpu").parse(), Ok(search.resources.unwrap().cpu));
         assert_eq!(of("memory").parse(), Ok(search.resources.unwrap().memory));
         assert_eq!(Rate::parse(&of("max_price"), &token), Ok(rate));

@@ -7,8 +7,8 @@ use std::{
 };
 
 use ::provider::config::{
-    Acme, AcmeDns, BidLimits, Config, EgressLimits, ImageLimits, Keep, Limits, NetworkRange, Ports,
-    Terms, Tls,
+    Acme, AcmeDns, BidLimits, Config, EgressLimits, GpuId, ImageLimits, Keep, Limits, NetworkRange,
+    Ports, Terms, Tls,
 };
 use anyhow::{Context as _, ensure};
 use protocol::{
@@ -99,6 +99,8 @@ struct Capacity {
     cpu: String,
     memory: String,
     storage: String,
+    #[serde(default)]
+    gpus: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +109,9 @@ struct Prices {
     cpu: String,
     memory: String,
     storage: String,
+    egress: Option<String>,
+    public_port: Option<String>,
+    gpu: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,6 +154,7 @@ struct LimitsTable {
     image_files: Option<u64>,
     egress_rate: Option<String>,
     egress_total: Option<String>,
+    egress_most: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -246,17 +252,33 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         let rate = Rate::parse(text, token).with_context(|| format!("prices.{key}"))?;
         anyhow::Ok(Rate(rate.0 / parts))
     };
+    let extra = |key: &'static str, text: &Option<String>, parts: u128| match text {
+        Some(text) => rate(key, text, parts),
+        None => Ok(Rate(0)),
+    };
     let amount = |key: &'static str, text: &str| Amount::parse(text, token).context(key);
     let prices = PriceList {
         cpu: rate("cpu", &file.prices.cpu, PARTS.1)?,
         memory: rate("memory", &file.prices.memory, PARTS.0)?,
         storage: rate("storage", &file.prices.storage, PARTS.0)?,
+        egress: extra("egress", &file.prices.egress, PARTS.0)?,
+        public_port: extra("public_port", &file.prices.public_port, 1)?,
+        gpu: extra("gpu", &file.prices.gpu, 1)?,
     };
+    let gpus = gpus(&file.capacity.gpus)?;
     let capacity = Resources {
         cpu: file.capacity.cpu.parse::<Cpu>().context("capacity.cpu")?,
         memory: file.capacity.memory.parse::<Bytes>().context("capacity.memory")?,
         storage: file.capacity.storage.parse::<Bytes>().context("capacity.storage")?,
+        gpus: u32::try_from(gpus.len())?,
     };
+    let egress = egress(&file.limits)?;
+    ensure!(
+        prices.egress.0 == 0 || egress.most > egress.included,
+        "prices.egress is for what is beyond limits.egress_total, {}, and no pod may ask for more than that; set \
+         limits.egress_most, or leave the price out",
+        egress.included
+    );
     ensure!(
         file.endpoint.starts_with("https://"),
         "endpoint: {:?} is not an HTTPS address such as https://provider.example.org:8443",
@@ -294,12 +316,13 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         region: file.region,
         prices,
         capacity,
+        gpus,
         terms: terms(&file.terms, &amount)?,
         bids: bids(&file.bids, &amount)?,
         keep: keep(&file.keep),
         limits: limits(&file.limits)?,
         images: images(&file.limits)?,
-        egress: egress(&file.limits)?,
+        egress,
         pushed: file.engine.pushed.parse().context("engine.pushed")?,
         user_namespaces: file.engine.user_namespaces,
         registries: file.engine.registries,
@@ -476,22 +499,52 @@ fn images(table: &LimitsTable) -> anyhow::Result<ImageLimits> {
 
 fn egress(table: &LimitsTable) -> anyhow::Result<EgressLimits> {
     let default = EgressLimits::default();
+    let included = match &table.egress_total {
+        Some(text) => text.parse().context("limits.egress_total")?,
+        None => default.included,
+    };
     let limits = EgressLimits {
         rate: match &table.egress_rate {
             Some(text) => text.parse().context("limits.egress_rate")?,
             None => default.rate,
         },
-        total: match &table.egress_total {
-            Some(text) => text.parse().context("limits.egress_total")?,
-            None => default.total,
+        included,
+        most: match &table.egress_most {
+            Some(text) => text.parse().context("limits.egress_most")?,
+            None => included,
         },
     };
+    ensure!(
+        limits.most >= limits.included,
+        "limits.egress_most: {} is less than {}, which limits.egress_total gives to every pod",
+        limits.most,
+        limits.included
+    );
     ensure!(
         pod::limits::EGRESS_RATE.contains(&limits.rate.0),
         "limits.egress_rate: {} is out of range; write 64kbit to 10Gbit",
         limits.rate
     );
     Ok(limits)
+}
+
+fn gpus(names: &[String]) -> anyhow::Result<Vec<GpuId>> {
+    let all = names.iter().map(|name| name.parse::<GpuId>().context("capacity.gpus"));
+    let all: Vec<GpuId> = all.collect::<Result<_, _>>()?;
+    for (index, gpu) in all.iter().enumerate() {
+        ensure!(
+            all.iter().skip(index + 1).all(|other| other != gpu),
+            "capacity.gpus: {:?} is named twice",
+            gpu.as_str()
+        );
+    }
+    let numbers = all.iter().filter(|gpu| gpu.is_number()).count();
+    // One that has both kinds of names would be rented out twice.
+    ensure!(
+        numbers == 0 || numbers == all.len(),
+        "capacity.gpus: some are named by number and some by UUID; name all in the same way"
+    );
+    Ok(all)
 }
 
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
@@ -547,6 +600,29 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_extra_is_read() {
+        let text = super::super::EXAMPLE
+            .replacen(
+                "storage = \"0.05/mo\"",
+                "storage = \"0.05/mo\"\negress = \"0.1024/mo\"\npublic_port = \"0.36/h\"\ngpu = \"0.72/h\"",
+                1,
+            )
+            .replacen("storage = \"50Gi\"", "storage = \"50Gi\"\ngpus = [\"GPU-8a56a4bc-1\", \"MIG-1/2\"]", 1)
+            .replacen("egress_total = \"1Ti\"", "egress_total = \"100Gi\"\negress_most = \"2Ti\"", 1);
+        let config = parse(&text, &token()).unwrap();
+        // 0.1024 a month for a GiB is 0.0001 for a MiB.
+        assert_eq!(config.prices.egress, Rate(38_580));
+        assert_eq!(config.prices.public_port, Rate(100_000_000_000));
+        assert_eq!(config.prices.gpu, Rate(200_000_000_000));
+        assert_eq!(
+            (config.egress.included, config.egress.most),
+            (Bytes(100 << 30), Bytes(2 << 40))
+        );
+        let names: Vec<&str> = config.gpus.iter().map(GpuId::as_str).collect();
+        assert_eq!((names, config.capacity.gpus), (vec!["GPU-8a56a4bc-1", "MIG-1/2"], 2));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |from: &str, to: &str, wanted: &[&str]| {
             let text = super::super::EXAMPLE.replacen(from, to, 1);
@@ -571,6 +647,32 @@ mod tests {
             "egress_rate = \"100MB\"",
             &["limits.egress_rate", "100MB"],
         );
+        let most = |text: &str| format!("egress_total = \"1Ti\"\n{text}");
+        check(
+            "egress_total = \"1Ti\"",
+            &most("egress_most = \"1Gi\""),
+            &["limits.egress_most", "1 GiB", "1 TiB"],
+        );
+        check(
+            "storage = \"0.05/mo\"",
+            "storage = \"0.05/mo\"\negress = \"0.01/mo\"",
+            &["prices.egress", "limits.egress_most"],
+        );
+        check(
+            "storage = \"0.05/mo\"",
+            "storage = \"0.05/mo\"\ngpu = \"0.5\"",
+            &["prices.gpu", "0.5"],
+        );
+        let gpus = |list: &str| format!("storage = \"50Gi\"\ngpus = {list}");
+        for (list, words) in [
+            ("[\"all\"]", "\"all\" is no GPU"),
+            ("[\"01\"]", "\"01\" is no GPU"),
+            ("[\"GPU-a,b\"]", "\"GPU-a,b\" is no GPU"),
+            ("[\"0\", \"1\", \"0\"]", "\"0\" is named twice"),
+            ("[\"0\", \"GPU-8a56\"]", "in the same way"),
+        ] {
+            check("storage = \"50Gi\"", &gpus(list), &["capacity.gpus", words]);
+        }
         check("image_size = \"8Gi\"", "image_size = \"big\"", &["limits.image_size", "big"]);
         check("grace = 60", "grace = 3600", &["terms.grace", "3600"]);
         check("notice = 86400", "notice = 99999999", &["terms.notice", "99999999"]);

@@ -328,6 +328,8 @@ fn resources(at: &At<'_>, service: &mut Service) {
     for (name, at) in limits.iter().chain(&requests).flat_map(|at| at.entries()) {
         match name {
             "cpu" | "memory" => (),
+            // What is requested of them is what the limit is.
+            "nvidia.com/gpu" => service.gpus = at.whole().unwrap_or(service.gpus),
             // Its limit comes first, and holds.
             "ephemeral-storage" if service.fields.contains_key("storage_opt") => (),
             "ephemeral-storage" => {
@@ -336,7 +338,7 @@ fn resources(at: &At<'_>, service: &mut Service) {
                     service.set("storage_opt", json!({ "size": size.0 }));
                 }
             }
-            _ => at.fail("only processor time, memory and volumes are offered"),
+            _ => at.fail("only processor time, memory, nvidia's GPUs and volumes are offered"),
         }
     }
 }

@@ -32,7 +32,10 @@ pub(super) const SERVICE_REFUSED: &[(&str, &str)] = &[
         "external_links",
         "containers outside the pod cannot be reached by name; use their public address",
     ),
-    ("gpus", "GPUs are not offered yet; remove this"),
+    (
+        "gpus",
+        "write deploy.resources.reservations.devices: [{ driver: nvidia, count: 1, capabilities: [gpu] }]",
+    ),
     ("isolation", "there are no Windows containers; remove this"),
     ("logging", "the provider keeps the logs; use `roadstead logs`"),
     ("mac_address", "the network is the provider's; remove this"),

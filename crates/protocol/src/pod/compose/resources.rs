@@ -21,6 +21,7 @@ impl Reader<'_> {
         let mut cpu = fields.get("cpus").map(|at| (at.parse::<Cpu>(), at));
         let mut memory = fields.get("mem_limit").map(|at| (at.parse::<Bytes>(), at));
         let mut pids = fields.get("pids_limit").map(|at| (at.whole::<u32>(), at));
+        let mut gpus = 0;
         let mut reserved_cpu = None;
         let mut reserved_memory =
             fields.get("mem_reservation").and_then(|at| Some((at.parse::<Bytes>()?, at)));
@@ -39,10 +40,11 @@ impl Reader<'_> {
                     let memory = reserved.get("memory");
                     reserved_memory =
                         memory.and_then(|at| Some((at.parse::<Bytes>()?, at))).or(reserved_memory);
-                    reserved.finish(&[
-                        ("devices", "GPUs and other devices are not offered yet; remove this"),
-                        ("generic_resources", "only cpus and memory can be had; remove this"),
-                    ]);
+                    gpus = reserved.get("devices").map(|at| devices(&at)).unwrap_or_default();
+                    reserved.finish(&[(
+                        "generic_resources",
+                        "only cpus, memory and GPUs can be had; remove this",
+                    )]);
                 }
                 resources.finish(&[]);
             }
@@ -68,6 +70,7 @@ impl Reader<'_> {
         }
         let limits = Limits {
             cpu: cpu.unwrap_or(Cpu(limits::DEFAULT_CPU)),
+            gpus,
             memory: memory.unwrap_or(Bytes(limits::DEFAULT_MEMORY)),
             pids: pids.unwrap_or(limits::DEFAULT_PIDS),
         };
@@ -82,6 +85,51 @@ impl Reader<'_> {
         }
         limits
     }
+}
+
+/// How many GPUs a list of devices asks for: they are the only devices that there are.
+fn devices(at: &At<'_>) -> u32 {
+    let gpus = at.items().into_iter().filter_map(|at| at.fields()).filter_map(|device| {
+        device.only(
+            "driver",
+            &["nvidia"],
+            "only nvidia's GPUs can be had; write nvidia, or remove this",
+        );
+        let capabilities = device.require("capabilities", "write capabilities: [gpu]");
+        if let Some(at) = capabilities {
+            for at in at.items() {
+                if at.text().is_some_and(|text| text != "gpu") {
+                    at.fail("only gpu can be had; write capabilities: [gpu]");
+                }
+            }
+            if at.value.as_array().is_some_and(Vec::is_empty) {
+                at.fail("it names none; write capabilities: [gpu]");
+            }
+        }
+        let named = device.at.value.get("device_ids").is_some_and(|ids| !ids.is_null());
+        let count = match named {
+            true => None,
+            false => device.require("count", "write how many, as in count: 1"),
+        };
+        let count = count.and_then(|at| {
+            if at.value.as_str() == Some("all") {
+                at.fail("a pod has as many as it pays for; write how many, as in count: 1");
+                return None;
+            }
+            let count = at.whole::<u32>()?;
+            at.check(in_range(&count, &limits::GPUS))?;
+            Some(count)
+        });
+        device.finish(&[
+            (
+                "device_ids",
+                "which GPUs a pod gets is the provider's choice; write how many, as in count: 1",
+            ),
+            ("options", "a GPU is given as it is; remove this"),
+        ]);
+        count
+    });
+    gpus.fold(0, u32::saturating_add)
 }
 
 /// The later limit wins; two that differ are refused, as Compose refuses them.
