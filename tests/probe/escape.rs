@@ -179,10 +179,17 @@ fn processes() -> Result<String, String> {
         if name.parse::<u32>().is_err() {
             continue;
         }
-        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let exe = fs::read_link(entry.path().join("exe"));
-        if exe.map_or(true, |exe| exe != own) && !comm.is_empty() {
-            return Ok(format!("process {name} is {}", comm.trim()));
+        let others = || {
+            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let exe = fs::read_link(entry.path().join("exe"));
+            (exe.map_or(true, |exe| exe != own) && !comm.is_empty()).then_some(comm)
+        };
+        // A health check of its own is the engine's program for a moment, before it is this one.
+        if others().is_some() {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            if let Some(comm) = others() {
+                return Ok(format!("process {name} is {}", comm.trim()));
+            }
         }
     }
     Err("all that are there are its own".into())

@@ -9,7 +9,7 @@
 //! ERR` both of these, `probe terminal` what it has for one, and `probe wait` ends when it is told to.
 //!
 //! `probe escape` tells which ways out of a container it found; `/escape`, `/kernel`, `/fill/MIB/PATH`, `/fork/MOST`, `/memory`,
-//! `/user/PROGRAM`, `/resolve/NAME`, `/send/IP/PORT` and `/upload/IP/PORT/MIB` do the same, one by one.
+//! `/user/PROGRAM`, `/read/PATH`, `/resolve/NAME`, `/send/IP/PORT` and `/upload/IP/PORT/MIB` do the same, one by one.
 //!
 //! As an add-on: `/ask/TOKEN/PATH` and `probe ask TOKEN PATH [BODY]` ask the provider, with that token, with its `own`, or with
 //! `none`, and pass a body on; `/flood/COUNT/PATH` asks so often, and says how often it was told to wait. `probe bid` is a
@@ -200,6 +200,10 @@ fn answer(mut stream: TcpStream) {
             ("200 OK", std::fs::read_to_string("/proc/version").unwrap_or_default())
         }
         ["user", program] => ("200 OK", escape::set_user(&format!("/{program}"))),
+        ["read", ref path @ ..] => {
+            let read = std::fs::read_to_string(format!("/{}", path.join("/")));
+            ("200 OK", read.unwrap_or_else(|err| format!("could not: {err}")))
+        }
         ["resolve", name] => ("200 OK", escape::resolve(name)),
         ["send", ip, port] => ("200 OK", escape::send(ip, port)),
         ["upload", ip, port, mib] => ("200 OK", escape::upload(ip, port, mib)),

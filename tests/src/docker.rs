@@ -9,8 +9,9 @@ use bollard::{
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{
-        CreateImageOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
-        ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+        CreateImageOptionsBuilder, KillContainerOptions, ListConfigsOptionsBuilder,
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+        ListSecretsOptionsBuilder, ListServicesOptionsBuilder, ListVolumesOptionsBuilder,
         LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions,
         TagImageOptionsBuilder,
     },
@@ -55,7 +56,10 @@ impl Container {
 
 impl Docker {
     /// The machine's engine, or the one at `host`, a URL as in `DOCKER_HOST`.
-    pub(crate) async fn connect(host: Option<&str>) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connect(host: Option<&str>) -> anyhow::Result<Self> {
         let docker = match host {
             Some(host) => {
                 bollard::Docker::connect_with_socket(host, 120, bollard::API_DEFAULT_VERSION)?
@@ -152,6 +156,29 @@ impl Docker {
         Ok(self.0.kill_container(id, None::<KillContainerOptions>).await?)
     }
 
+    /// The ids of a provider's services in the swarm that the engine is a manager of.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub async fn services(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let options = ListServicesOptionsBuilder::new().filters(&of(provider)).build();
+        let services = self.0.list_services(Some(options)).await?;
+        Ok(services.into_iter().filter_map(|service| service.id).collect())
+    }
+
+    /// The names of a provider's secrets and configs in the swarm that the engine is a manager of.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub async fn files(&self, provider: Address) -> anyhow::Result<Vec<String>> {
+        let secrets = ListSecretsOptionsBuilder::new().filters(&of(provider)).build();
+        let secrets = self.0.list_secrets(Some(secrets)).await?.into_iter();
+        let configs = ListConfigsOptionsBuilder::new().filters(&of(provider)).build();
+        let configs = self.0.list_configs(Some(configs)).await?.into_iter();
+        let configs = configs.filter_map(|config| config.spec?.name);
+        Ok(secrets.filter_map(|secret| secret.spec?.name).chain(configs).collect())
+    }
+
     /// The names of all containers, networks and volumes of a provider.
     ///
     /// # Errors
@@ -197,11 +224,24 @@ impl Docker {
 
     /// Removes everything of a provider's.
     pub(crate) async fn clear(&self, provider: Address) -> anyhow::Result<()> {
-        for id in self.container_ids(provider).await? {
-            self.remove_container(&id).await?;
+        // A swarm makes anew what is only removed from one of its machines. Most engines are in none.
+        for service in self.services(provider).await.unwrap_or_default() {
+            gone(self.0.delete_service(&service).await)?;
         }
-        for network in self.networks(provider).await? {
-            gone(self.0.remove_network(&network).await)?;
+        for id in self.container_ids(provider).await? {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            match self.0.remove_container(&id, Some(options)).await {
+                // A swarm is at it.
+                Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => (),
+                removed => gone(removed)?,
+            }
+        }
+        let options = ListNetworksOptionsBuilder::new().filters(&of(provider)).build();
+        for network in self.0.list_networks(Some(options)).await? {
+            // A swarm's goes with the engines.
+            if network.scope.as_deref() != Some("swarm") {
+                gone(self.0.remove_network(&network.name.unwrap_or_default()).await)?;
+            }
         }
         for image in self.decrypted(provider).await? {
             self.remove_image(&image).await?;

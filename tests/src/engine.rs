@@ -5,11 +5,12 @@
 
 use std::{
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use bollard::models::{SwarmInitRequest, SwarmJoinRequest};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -22,7 +23,7 @@ use tokio::{
 use crate::{
     docker::Docker,
     pod,
-    process::{bound, call},
+    process::{bound, call, roadstead, run},
     remains::Remains,
     wait::until,
 };
@@ -33,6 +34,12 @@ pub const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Where clouds answer what machines should not tell their tenants.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
+/// The port at which an engine listens for others than its own machine.
+const REMOTE: u16 = 2_376;
+
+/// The name of the cable between two machines of a swarm, at both ends.
+const CABLE: &str = "swarm0";
+
 /// An engine that is a child of this process.
 #[derive(Debug)]
 pub struct Engine {
@@ -41,6 +48,10 @@ pub struct Engine {
     run: PathBuf,
     data: PathBuf,
     pub(crate) netns: String,
+    /// Where it listens on the cable to the other machine, with the folder of a client's certificate; if it does.
+    remote: Option<(String, PathBuf)>,
+    /// The host name of its machine.
+    pub name: String,
     /// The story's end of the cable.
     pub outside: Ipv4Addr,
     /// The engine's end of the cable.
@@ -48,7 +59,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub(crate) async fn start(remains: &mut Remains, daemon: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        remains: &mut Remains,
+        name: &str,
+        daemon: &str,
+        open_at: Option<Ipv4Addr>,
+    ) -> anyhow::Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let netns = format!("rstest-{process}-{count}");
@@ -79,10 +95,77 @@ impl Engine {
         within(&format!("address add {inside}/30 dev {end}")).await?;
         within(&format!("link set {end} up")).await?;
         within(&format!("route add default via {outside}")).await?;
-        let data = remains.folder.join("engine");
-        let mut engine = Self { child: None, run, data, netns, outside, inside };
+        let (data, name) = (remains.folder.join(name), name.to_owned());
+        let remote = open_at.map(|address| certify(&run, address)).transpose()?;
+        let mut engine = Self { child: None, run, data, netns, name, remote, outside, inside };
         engine.up().await?;
         Ok(engine)
+    }
+
+    /// The address of this machine, or of the other one, on the cable between them.
+    pub(crate) fn on_cable(&self, other: bool) -> Ipv4Addr {
+        let near = u32::from(self.inside) + (1 << 16);
+        Ipv4Addr::from(if other { near ^ 3 } else { near })
+    }
+
+    /// What a provider's file has to say of it.
+    pub(crate) fn table(&self, address: Ipv4Addr) -> String {
+        let engine = match &self.remote {
+            Some((host, folder)) => format!("docker = {host:?}\ntls = {folder:?}"),
+            None => format!("docker = {:?}", self.host()),
+        };
+        format!("[[node]]\nname = {:?}\n{engine}\naddress = \"{address}\"\n", self.name)
+    }
+
+    /// Makes one swarm of two engines, with a cable between their machines; the address of each on it.
+    pub(crate) async fn join(&self, other: &Self) -> anyhow::Result<[Ipv4Addr; 2]> {
+        let ends = [(self, self.on_cable(false)), (other, self.on_cable(true))];
+        let cable = ["link", "add", CABLE, "netns", &self.netns, "type", "veth"];
+        let peer = ["peer", "name", CABLE, "netns", &other.netns];
+        call("ip", &[&cable[..], &peer[..]].concat()).await?;
+        for (end, address) in ends {
+            let at = format!("{address}/30");
+            call("ip", &["-n", &end.netns, "address", "add", &at, "dev", CABLE]).await?;
+            call("ip", &["-n", &end.netns, "link", "set", CABLE, "up"]).await?;
+        }
+        let [(_, here), (_, there)] = ends;
+        let manager = Docker::connect(Some(&self.host())).await?.0;
+        let at = |address: Ipv4Addr| Some(format!("{address}:2377"));
+        let init = SwarmInitRequest {
+            listen_addr: at(here),
+            advertise_addr: at(here),
+            ..SwarmInitRequest::default()
+        };
+        manager.init_swarm(init).await?;
+        let token = manager.inspect_swarm().await?.join_tokens.and_then(|tokens| tokens.worker);
+        let worker = Docker::connect(Some(&other.host())).await?.0;
+        let join = SwarmJoinRequest {
+            listen_addr: at(there),
+            advertise_addr: at(there),
+            remote_addrs: Some(at(here).into_iter().collect()),
+            join_token: token,
+            ..SwarmJoinRequest::default()
+        };
+        worker.join_swarm(join).await?;
+        Ok([here, there])
+    }
+
+    /// Takes the cable to the other machine of its swarm away, or gives it back.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn cut(&self, cut: bool) -> anyhow::Result<()> {
+        let state = if cut { "down" } else { "up" };
+        call("ip", &["-n", &self.netns, "link", "set", CABLE, state]).await.map(drop)
+    }
+
+    /// Runs the program under test on its machine.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        let program = roadstead()?;
+        run(bound(Some(&self.netns), &program).args(args)).await
     }
 
     /// Where it listens, as `DOCKER_HOST` wants it.
@@ -107,6 +190,7 @@ impl Engine {
         // It outlives this process if that is killed: what clears away afterwards needs it.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", self.netns))
+            .args(["unshare", "--uts", "sh", "-c", "hostname \"$0\" && exec \"$@\"", &self.name])
             .args(["dockerd", "--data-root"])
             .arg(&self.data)
             .arg("--exec-root")
@@ -114,6 +198,14 @@ impl Engine {
             .arg("--pidfile")
             .arg(self.pid_file())
             .args(["--host", &self.host()])
+            .args(self.remote.iter().flat_map(|(_, folder)| {
+                let file = |name: &str| folder.join(name).display().to_string();
+                let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+                let listen = format!("--host=tcp://0.0.0.0:{REMOTE}");
+                let files = [("cacert", ca), ("cert", cert), ("key", key)];
+                let files = files.map(|(name, file)| format!("--tls{name}={file}"));
+                [listen, "--tlsverify".into()].into_iter().chain(files)
+            }))
             .arg("--config-file")
             .arg(self.run.join("daemon.json"))
             .stdin(Stdio::null())
@@ -217,4 +309,20 @@ impl Engine {
         child.wait().await?;
         Ok(())
     }
+}
+
+/// Certificates for an engine at `address` and for who may use it, in a folder; where it is then to be found.
+fn certify(run: &Path, address: Ipv4Addr) -> anyhow::Result<(String, PathBuf)> {
+    let folder = run.join("tls");
+    std::fs::create_dir_all(&folder)?;
+    let mut root = rcgen::CertificateParams::new(Vec::new())?;
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root_key = rcgen::KeyPair::generate()?;
+    std::fs::write(folder.join("ca.pem"), root.self_signed(&root_key)?.pem())?;
+    let key = rcgen::KeyPair::generate()?;
+    let leaf = rcgen::CertificateParams::new(vec![address.to_string()])?;
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(root, root_key))?;
+    std::fs::write(folder.join("cert.pem"), leaf.pem())?;
+    std::fs::write(folder.join("key.pem"), key.serialize_pem())?;
+    Ok((format!("tcp://{address}:{REMOTE}"), folder))
 }

@@ -16,6 +16,7 @@ use tokio::process::Child;
 
 use crate::{
     authority::Authority,
+    engine::Engine,
     process::{bound, roadstead, run},
     site::Site,
     wait::until,
@@ -85,6 +86,21 @@ impl Provider {
         self.folder.join("provider.toml")
     }
 
+    /// Writes down the machines of its cluster.
+    pub(crate) fn name_machines(
+        &self,
+        engines: &[&Engine],
+        addresses: &[Ipv4Addr],
+    ) -> anyhow::Result<()> {
+        // This machine's kernel may have no IPsec.
+        let config = std::fs::read_to_string(self.config())?;
+        let mut config = config.replacen("[engine]\n", "[engine]\nencrypt = false\n", 1);
+        for (engine, address) in engines.iter().zip(addresses) {
+            config.push_str(&engine.table(*address));
+        }
+        Ok(std::fs::write(self.config(), config)?)
+    }
+
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
@@ -98,6 +114,9 @@ impl Provider {
         let mut command = tokio::process::Command::new(roadstead()?);
         command.args(["provider", "--json"]).args(args).arg("--config").arg(self.config());
         command.env("ROADSTEAD_HOME", self.folder.join("home"));
+        if let Some(host) = &self.docker_host {
+            command.env("DOCKER_HOST", host);
+        }
         Ok(serde_json::from_str(&run(&mut command).await?)?)
     }
 

@@ -55,6 +55,8 @@ pub struct Setup {
     pub quote_life: u32,
     /// Whether the provider has a Docker engine of its own, on a network of its own.
     pub engine: bool,
+    /// Whether that engine and another one are a cluster.
+    pub cluster: bool,
     /// Whether it has public ports.
     pub ports: bool,
     /// Whether its ingress has HTTPS, and an authority that gives certificates.
@@ -73,6 +75,7 @@ impl Default for Setup {
             start_within: 120,
             quote_life: 300,
             engine: false,
+            cluster: false,
             ports: false,
             https: false,
             daemon: "{}",
@@ -92,6 +95,8 @@ pub struct Stack {
     pub relay: Relay,
     /// The provider's engine, where it has one of its own.
     pub engine: Option<Engine>,
+    /// The other engine of its cluster, where it has one, with the addresses of both on the cable between them.
+    pub other: Option<(Engine, [Ipv4Addr; 2])>,
     /// The provider's engine, as seen from here.
     pub docker: Docker,
     /// The provider.
@@ -126,8 +131,17 @@ impl Stack {
         let mut remains = Remains::new().await?;
         let (anvil, chain) = Anvil::start(&remains.folder).await?;
         let engine = match setup.engine {
-            true => Some(Engine::start(&mut remains, setup.daemon).await?),
+            true => Some(Engine::start(&mut remains, "engine", setup.daemon, None).await?),
             false => None,
+        };
+        let other = match (&engine, setup.cluster) {
+            (Some(engine), true) => {
+                let at = Some(engine.on_cable(true));
+                let other = Engine::start(&mut remains, "other", setup.daemon, at).await?;
+                let addresses = engine.join(&other).await?;
+                Some((other, addresses))
+            }
+            _ => None,
         };
         let docker = Docker::connect(engine.as_ref().map(Engine::host).as_deref()).await?;
         let outside = engine.as_ref().map_or(Ipv4Addr::LOCALHOST, |engine| engine.outside);
@@ -136,6 +150,12 @@ impl Stack {
         let provider =
             provider(name, &setup, &mut remains, &anvil, &chain, &relay, engine.as_ref());
         let provider = provider.await?;
+        if let (Some(engine), Some((other, addresses))) = (&engine, &other) {
+            provider.name_machines(&[engine, other], addresses)?;
+            let [near, far] = addresses.map(|address| address.to_string());
+            let fence = ["provider", "node", "fence", "--provider", &near, "--peer", &near];
+            other.run(&[&fence[..], &["--peer", &far]].concat()).await?;
+        }
         let signer = PrivateKeySigner::random();
         fund(&chain, signer.address(), ALLOWANCE).await?;
         let rpc = format!("http://{}", anvil.address);
@@ -147,6 +167,7 @@ impl Stack {
             chain,
             relay,
             engine,
+            other,
             docker,
             provider,
             publisher,

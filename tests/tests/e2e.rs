@@ -8,6 +8,8 @@ mod admin;
 mod attest;
 #[path = "e2e/chain.rs"]
 mod chain;
+#[path = "e2e/cluster.rs"]
+mod cluster;
 #[path = "e2e/dark.rs"]
 mod dark;
 #[path = "e2e/deploy.rs"]

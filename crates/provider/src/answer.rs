@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn found(pod: PodHash, state: S) -> Found {
-        let container = Container { id: "c".into(), state, ip: None, lost: false };
+        let container = Container { id: "c".into(), state, ip: None, lost: false, task: None };
         let containers = BTreeMap::from([("web".to_owned(), container)]);
         Found { block: 1, pods: BTreeMap::from([(pod, containers)]) }
     }

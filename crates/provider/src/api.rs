@@ -191,6 +191,10 @@ impl From<EngineError> for Refusal {
             | EngineError::Unbounded { .. }
             | EngineError::Runtime(_)
             | EngineError::NoGpu { .. }
+            | EngineError::NotInCluster(_)
+            | EngineError::Cluster(_)
+            | EngineError::Unplaced(_)
+            | EngineError::Silent(_)
             | EngineError::NoNetwork
             | EngineError::Firewall(_)
             | EngineError::Volume(_)
@@ -487,7 +491,11 @@ async fn lease(
     }
     let mut services = Vec::new();
     for (name, container) in &theirs.containers {
-        let details = api.shared.engine.details(container).await?;
+        let details = match api.shared.engine.details(container).await {
+            // A machine of a cluster that does not answer is no reason to say nothing of the others.
+            Err(_) if container.task.is_some() => Default::default(),
+            details => details?,
+        };
         let health = engine::health(&details, api.shared.statuses.thawed(lease.key));
         if phase == Phase::Running && health == Some(HealthStatusEnum::UNHEALTHY) {
             phase = Phase::Unhealthy;
@@ -496,7 +504,10 @@ async fn lease(
             name: name.clone(),
             state: container.state.to_string(),
             health: health.map(|health| health.to_string()),
-            restarts: details.restart_count.unwrap_or_default().try_into().unwrap_or_default(),
+            restarts: match &container.task {
+                Some(task) => task.failures.into(),
+                None => details.restart_count.unwrap_or_default().try_into().unwrap_or_default(),
+            },
         });
     }
     let current = api.shared.pods.get(lease.pod);

@@ -67,6 +67,10 @@ pub struct Config {
     pub dns: Vec<Ipv4Addr>,
     /// Where Docker listens, as DOCKER_HOST says it; its usual socket where that says nothing.
     pub docker: Option<String>,
+    /// The machines of a Docker Swarm that runs the pods. None: the one engine does.
+    pub nodes: Vec<Node>,
+    /// Whether what pods send from one machine to another is encrypted.
+    pub encrypt: bool,
     /// The engine's pid file, which is as old as the engine: what ended before that ended with the engine.
     pub engine_pid: PathBuf,
     /// How many blocks deep something has to be before a pod is removed because of it.
@@ -77,6 +81,19 @@ pub struct Config {
     pub collect_above: Amount,
     /// How often earnings are looked at.
     pub collect_every: Duration,
+}
+
+/// One machine of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its host name, as the swarm has it.
+    pub name: String,
+    /// Where its Docker engine listens: `unix://…` or `tcp://…`.
+    pub docker: String,
+    /// The folder with `ca.pem`, `cert.pem` and `key.pem`, for an engine that is reached over a network.
+    pub tls: Option<PathBuf>,
+    /// Where its published ports are reached from the provider's machine.
+    pub address: Ipv4Addr,
 }
 
 /// The terms of a provider's quotes, in seconds.

@@ -10,9 +10,7 @@
 
 use std::{
     collections::HashMap,
-    io::Write,
     path::Path,
-    process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::EgressLimits,
-    firewall::{ANSWERS, EGRESS, FirewallError, iptables, lock},
+    firewall::{ANSWERS, EGRESS, FirewallError, iptables, lock, restore},
     house,
     leases::PodKey,
     records::Records,
@@ -296,28 +294,7 @@ fn rules(key: PodKey, sent: Sent) -> String {
 
 /// Makes a lease's chains, or makes them anew, at once.
 async fn fill(key: PodKey, sent: Sent) -> Result<(), FirewallError> {
-    let rules = rules(key, sent);
-    let restored = tokio::task::spawn_blocking(move || {
-        let mut child = std::process::Command::new("iptables-restore")
-            .args(["-w", "--noflush"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(rules.as_bytes())?;
-        }
-        child.wait_with_output()
-    });
-    let output = restored.await.map_err(std::io::Error::other).flatten();
-    let output = output.map_err(|err| FirewallError::Missing("iptables-restore", err))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(FirewallError::Refused(format!("iptables-restore for lease {}", key.lease), words))
-        }
-    }
+    restore(rules(key, sent), &format!("lease {}", key.lease)).await
 }
 
 /// What a chain let pass, as `iptables -v -S` has it.

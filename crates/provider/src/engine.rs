@@ -9,6 +9,7 @@ mod layers;
 mod networks;
 mod operate;
 mod spec;
+mod swarm;
 mod terminal;
 mod volumes;
 
@@ -37,19 +38,25 @@ use bollard::{
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
 use protocol::pod::{
-    AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Runtime, Service,
+    AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Runtime, Service, Transport,
 };
 use seal::Secrets;
 use tokio::sync::Semaphore;
 
-pub use self::gpus::GpuError;
-pub(crate) use self::{decrypted::DecryptedName, images::Image, operate::Program};
+pub(crate) use self::{
+    decrypted::DecryptedName, images::Image, operate::Program, swarm::NotInCluster,
+};
 use self::{
     decrypted::UnderWay,
     gpus::Gpus,
     images::{Given, numeric_owner},
     networks::DEFAULT_NETWORK,
     spec::Place,
+    swarm::{OF_TASK, Swarm, Task},
+};
+pub use self::{
+    gpus::GpuError,
+    swarm::nodes::{ClusterError, NodeView, nodes, set_drained},
 };
 use crate::{
     config::{Config, GpuId, NetworkRange},
@@ -99,6 +106,14 @@ pub(crate) enum EngineError {
     Runtime(#[from] NoRuntime),
     #[error("service {service}: {count} GPUs are needed, and not as many are free at the moment")]
     NoGpu { service: Label, count: u32 },
+    #[error(transparent)]
+    NotInCluster(#[from] NotInCluster),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("it is on no machine of the cluster yet: {0}")]
+    Unplaced(String),
+    #[error("machine {0} does not answer")]
+    Silent(String),
     #[error("there is no free network left for the pod")]
     NoNetwork,
     #[error("the pod could not be fenced in")]
@@ -119,6 +134,8 @@ pub(crate) enum EngineError {
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
     docker: Docker,
+    /// Runs the pods of leases, where this is a cluster; then the engine is a manager of it.
+    swarm: Option<Arc<Swarm>>,
     owner: Owner,
     range: NetworkRange,
     dns: Vec<Ipv4Addr>,
@@ -246,6 +263,8 @@ pub(crate) struct Container {
     pub(crate) ip: Option<Ipv4Addr>,
     /// Whether it ended with the engine, not by itself, and has to be started again.
     pub(crate) lost: bool,
+    /// Where it is and how it fares, if it is a swarm's. Then it has no address that leads there.
+    pub(crate) task: Option<Box<Task>>,
 }
 
 /// How far a container is.
@@ -314,6 +333,7 @@ impl Engine {
         let given = Given::open(&config.data, config.pushed.0).map_err(VolumeError::Io)?;
         let socket = terminal::socket(host);
         let info = docker.info().await?;
+        let swarm = Swarm::join(&docker, &info, config, owner.provider).await?.map(Arc::new);
         let abilities = Abilities::of(&info);
         let root = info.docker_root_dir.map(PathBuf::from);
         let root = root.filter(|root| socket.is_some() && root.is_dir());
@@ -323,6 +343,7 @@ impl Engine {
         }
         Ok(Self {
             docker,
+            swarm,
             owner,
             range: config.networks,
             dns: config.dns.clone(),
@@ -383,6 +404,9 @@ impl Engine {
         let options = ListContainersOptionsBuilder::new().all(true).filters(&self.mine()).build();
         for summary in self.docker.list_containers(Some(options)).await? {
             let labels = summary.labels.unwrap_or_default();
+            if labels.contains_key(OF_TASK) {
+                continue;
+            }
             let Some(found) = found(&mut pods, Some(&labels)) else { continue };
             let (Some(id), Some(service)) = (summary.id, labels.get("roadstead.service")) else {
                 continue;
@@ -395,9 +419,17 @@ impl Engine {
             });
             let state = summary.state.unwrap_or(ContainerSummaryStateEnum::EMPTY);
             let lost = state == ContainerSummaryStateEnum::EXITED && self.is_lost(&id).await?;
-            let container = Container { id, state, ip, lost };
+            let container = Container { id, state, ip, lost, task: None };
             let pod = found.pods.entry(pod.unwrap_or_default()).or_default();
             pod.insert(service.clone(), container);
+        }
+        let Some(swarm) = &self.swarm else { return Ok(pods) };
+        for (labels, container) in swarm.services(&self.mine()).await? {
+            let Some(found) = found(&mut pods, Some(&labels)) else { continue };
+            let Some(service) = labels.get("roadstead.service") else { continue };
+            let pod = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
+            let pod = found.pods.entry(pod.unwrap_or_default()).or_default();
+            pod.extend(container.map(|container| (service.clone(), container)));
         }
         Ok(pods)
     }
@@ -440,6 +472,9 @@ impl Engine {
                 .filter(|name| !wanted.contains_key(name))
                 .map(|name| (name, Network::default())),
         );
+        if let Some(swarm) = self.swarm_of(order.key) {
+            return Box::pin(self.prepare_in(swarm, order, images, wanted)).await;
+        }
         let mut networks = BTreeMap::new();
         for (name, network) in wanted {
             let base = self.network(order, &name, network).await?;
@@ -467,6 +502,9 @@ impl Engine {
         let there = here.get(label.as_str());
         if there.is_some_and(|container| is_up(container, service)) {
             return Ok(());
+        }
+        if let Some(swarm) = self.swarm_of(order.key) {
+            return Box::pin(self.start_in(swarm, order, stage, label, (service, image))).await;
         }
         // Addresses follow the order of the names, so they stay the same as long as the pod does.
         let number = services.keys().zip(2_u32..).find(|(name, _)| *name == label);
@@ -595,6 +633,9 @@ impl Engine {
         container: &Container,
         service: &Service,
     ) -> Result<Readiness, EngineError> {
+        if let Some(task) = &container.task {
+            return Box::pin(self.readiness_in(container, task, service)).await;
+        }
         let found = self.docker.inspect_container(&container.id, None).await?;
         let state = found.state.clone().unwrap_or_default();
         let code = state.exit_code.unwrap_or_default();
@@ -604,12 +645,13 @@ impl Engine {
                 return Ok(Readiness::Ready);
             }
             Some(ContainerStateStatusEnum::EXITED) if service.restart == Restart::No => {
-                return Ok(Readiness::Failed(self.last_words(&container.id, code).await));
+                let words = self.last_words(&self.docker, &container.id, code).await;
+                return Ok(Readiness::Failed(words));
             }
             Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING)
                 if code != 0 =>
             {
-                let why = self.last_words(&container.id, code).await;
+                let why = self.last_words(&self.docker, &container.id, code).await;
                 return Ok(match found.restart_count.unwrap_or_default() < CRASHES {
                     true => Readiness::NotYet(why),
                     false => Readiness::Failed(why),
@@ -657,7 +699,7 @@ impl Engine {
                     }
                 }
             }
-            None => Ok(listens(container.ip, service).await),
+            None => Ok(listens(container, service).await),
         }
     }
 
@@ -667,6 +709,12 @@ impl Engine {
         container: &Container,
         service: &Service,
     ) -> Result<Readiness, EngineError> {
+        if container.task.is_some() {
+            if container.state == ContainerSummaryStateEnum::RUNNING {
+                return Ok(Readiness::NotYet("it has not ended yet".into()));
+            }
+            return self.readiness(container, service).await;
+        }
         let found = self.docker.inspect_container(&container.id, None).await?;
         match found.state.unwrap_or_default().status {
             Some(ContainerStateStatusEnum::RUNNING) => {
@@ -678,6 +726,10 @@ impl Engine {
 
     /// Whether the engine gave a service's health up.
     pub(crate) async fn is_unhealthy(&self, container: &Container) -> Result<bool, EngineError> {
+        // A swarm ends what is not healthy, and runs another one.
+        if let Some(task) = &container.task {
+            return Ok(task.failures > 0);
+        }
         let state = self.docker.inspect_container(&container.id, None).await?.state;
         let health = state.and_then(|state| state.health?.status);
         Ok(health == Some(HealthStatusEnum::UNHEALTHY))
@@ -709,10 +761,9 @@ impl Engine {
     }
 
     /// How a container ended, with the last lines that it wrote.
-    async fn last_words(&self, id: &str, code: i64) -> String {
+    async fn last_words(&self, docker: &Docker, id: &str, code: i64) -> String {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("3").build();
-        let mut lines: Vec<String> = self
-            .docker
+        let mut lines: Vec<String> = docker
             .logs(id, Some(options))
             .filter_map(|part| async { part.ok().map(|part| part.to_string()) })
             .collect()
@@ -726,32 +777,44 @@ impl Engine {
         }
     }
 
-    /// Freezes or thaws a pod.
+    /// Freezes or thaws a pod: all of it that answers, also where something does not.
     pub(crate) async fn pause(&self, found: &Found, freeze: bool) -> Result<(), EngineError> {
+        let mut outcome = Ok(());
         for container in found.containers() {
             let is_paused = container.state == ContainerSummaryStateEnum::PAUSED;
             let is_running = container.state == ContainerSummaryStateEnum::RUNNING;
-            if freeze && is_running {
-                self.docker.pause_container(&container.id).await?;
-            } else if !freeze && is_paused {
-                self.docker.unpause_container(&container.id).await?;
-            }
+            let done = async {
+                if freeze && is_running {
+                    self.of(container)?.pause_container(&container.id).await?;
+                } else if !freeze && is_paused {
+                    self.of(container)?.unpause_container(&container.id).await?;
+                }
+                Ok(())
+            };
+            outcome = outcome.and(done.await);
         }
-        Ok(())
+        outcome
     }
 
     /// Stops the containers of one pod of a lease.
     pub(crate) async fn stop(&self, key: PodKey, pod: PodHash) -> Result<(), EngineError> {
         let containers = self.pods().await?.remove(&key).unwrap_or_default().of(pod);
         self.stop_containers(containers.values()).await;
-        Ok(())
+        match self.swarm_of(key) {
+            Some(swarm) => Box::pin(self.stop_in(swarm, key, pod)).await,
+            None => Ok(()),
+        }
     }
 
     async fn stop_containers(&self, containers: impl Iterator<Item = &Container>) {
         join_all(containers.map(|container| async {
+            let Ok(docker) = self.of(container) else { return };
             // A frozen container cannot be stopped; and one that does not stop is killed when it is removed.
-            let _not_frozen = self.docker.unpause_container(&container.id).await;
-            let _killed_later = self.docker.stop_container(&container.id, None).await;
+            let _not_frozen = docker.unpause_container(&container.id).await;
+            // A swarm stops its own, and would run another one in place of each that it did not stop itself.
+            if container.task.is_none() {
+                let _killed_later = docker.stop_container(&container.id, None).await;
+            }
         }))
         .await;
     }
@@ -771,6 +834,10 @@ impl Engine {
         for (_, pod) in found.pods.iter().filter(|(hash, _)| unwanted(**hash)) {
             let services = pod.iter().map(|(name, container)| (name.as_str(), container));
             self.keep_logs(key, services).await;
+        }
+        if let Some(swarm) = self.swarm_of(key) {
+            Box::pin(self.retire_in(swarm, key, &unwanted)).await?;
+            containers.retain(|container| container.task.is_none());
         }
         let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
         self.remove_containers(&ids).await?;
@@ -838,7 +905,7 @@ impl Engine {
         &self,
         container: &Container,
     ) -> Result<ContainerInspectResponse, EngineError> {
-        Ok(self.docker.inspect_container(&container.id, None).await?)
+        Ok(self.of(container)?.inspect_container(&container.id, None).await?)
     }
 
     /// What a container wrote: the last `tail` lines since `since` (Unix seconds), and what follows.
@@ -850,6 +917,8 @@ impl Engine {
         tail: Option<u32>,
         since: i32,
     ) -> BoxStream<'static, Result<LogLine, DockerError>> {
+        // What is on no machine yet has written nothing.
+        let Ok(docker) = self.of(container) else { return futures::stream::empty().boxed() };
         let tail = tail.map_or("all".into(), |tail| tail.to_string());
         let options = LogsOptionsBuilder::new()
             .stdout(true)
@@ -859,7 +928,7 @@ impl Engine {
             .since(since)
             .tail(&tail)
             .build();
-        let lines = self.docker.logs(&container.id, Some(options));
+        let lines = docker.logs(&container.id, Some(options));
         lines.map_ok(move |output| log_line(&service, &output)).boxed()
     }
 }
@@ -910,13 +979,18 @@ fn ended_well(service: &Service, code: i64) -> bool {
 }
 
 /// Without a health check, a service that says where it listens is ready when it does.
-async fn listens(ip: Option<Ipv4Addr>, service: &Service) -> Readiness {
+async fn listens(container: &Container, service: &Service) -> Readiness {
     if service.networks.as_ref().is_some_and(BTreeMap::is_empty) {
         return Readiness::Ready;
     }
-    let Some(ip) = ip else { return Readiness::NotYet("it has no address".into()) };
-    for port in service.ports.iter().filter(|p| p.transport == protocol::pod::Transport::Tcp) {
-        let address = (ip, port.number.get());
+    if container.task.is_none() && container.ip.is_none() {
+        return Readiness::NotYet("it has no address".into());
+    }
+    for port in service.ports.iter().filter(|p| p.transport == Transport::Tcp) {
+        let Some(address) = container.at(Transport::Tcp, port.number.get()) else {
+            // A swarm publishes nothing of what is on internal networks alone.
+            continue;
+        };
         let connect = tokio::net::TcpStream::connect(address);
         if !matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_))) {
             return Readiness::NotYet(format!("it does not listen on port {} yet", port.number));

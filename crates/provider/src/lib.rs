@@ -45,8 +45,8 @@ pub mod wire;
 
 pub use admin::{ADMIN_TOKEN, METRICS_TOKEN, Token};
 pub use config::Config;
-pub use engine::GpuError;
-pub use firewall::FirewallError;
+pub use engine::{ClusterError, GpuError, NodeView, nodes, set_drained};
+pub use firewall::{FirewallError, fence};
 pub use keys::{KeyError, Keys};
 pub use register::{RegisterError, Registration, adopt_prices, listing, register};
 pub use run::{PurgeError, RunError, purge, run};

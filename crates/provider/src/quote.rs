@@ -28,7 +28,7 @@ use crate::{
     certificates::{self, TlsError},
     config::Config,
     egress::TooMuch,
-    engine::{EngineError, NoRuntime},
+    engine::{EngineError, NoRuntime, NotInCluster},
     leases::Lease,
     pods::PodError,
     ports::PortsError,
@@ -69,6 +69,8 @@ pub(crate) enum QuoteError {
     Egress(#[from] TooMuch),
     #[error(transparent)]
     Runtime(#[from] NoRuntime),
+    #[error(transparent)]
+    NotInCluster(#[from] NotInCluster),
     #[error("the provider is not listed at the moment; try again later")]
     NotListed,
     #[error("there is no offer: {0}")]
@@ -141,6 +143,7 @@ impl QuoteError {
             Self::Unbounded(..) => "unbounded",
             Self::Egress(_) => "egress",
             Self::Runtime(_) => "runtime",
+            Self::NotInCluster(_) => "cluster",
             Self::NotListed => "not-listed",
             Self::Closed(_) => "closed",
             Self::Pressure(_) => "pressure",
@@ -220,6 +223,7 @@ impl Quoter {
         self.fits(shared, &pod, &others)?;
         shared.ports.fits(&pod, current.map(|current| current.key))?;
         certificates::fits(self.config.tls.as_ref(), &pod)?;
+        shared.engine.suits(&pod)?;
         bounded(shared, &pod)?;
         shared.engine.abilities().suit(&pod)?;
         shared.engine.egress().allowed(pod.egress())?;

@@ -19,7 +19,7 @@ use chain::{
 use edge::{Backend, Routes};
 use protocol::{
     lease::{CloseReason, State},
-    pod::{Condition, Http, Label, Mount, Pod, PodHash, Service, Target},
+    pod::{Condition, Http, Label, Mount, Pod, PodHash, Service, Target, Transport},
     resources::{Bytes, Resources},
 };
 use tokio::{
@@ -921,9 +921,9 @@ impl Shared {
             // Of a pod that is frozen nothing is open: who is connected would wait for ever.
             for (service, port) in pod.public_ports().filter(|_port| !dry) {
                 let container = containers.get(service.as_str());
-                let ip = container.filter(|container| container.state == S::RUNNING);
-                let ip = ip.and_then(|container| container.ip);
-                let to = ip.map(|ip| (ip, port.number.get()).into());
+                let running = container.filter(|container| container.state == S::RUNNING);
+                let to =
+                    running.and_then(|container| container.at(port.transport, port.number.get()));
                 ports.open(*key, service, port, to);
             }
         }
@@ -963,7 +963,7 @@ fn backend<'a>(
     let replicas: Vec<_> = replicas.flatten().collect();
     let running = replicas.iter().filter(|container| container.state == S::RUNNING);
     let addrs: Vec<SocketAddr> =
-        running.filter_map(|container| Some((container.ip?, target.port.get()).into())).collect();
+        running.filter_map(|one| one.at(Transport::Tcp, target.port.get())).collect();
     let paused = replicas.iter().any(|container| container.state == S::PAUSED);
     match target.protocol {
         _ if dry || (addrs.is_empty() && paused) => Backend::Unavailable(PAUSED.into()),
@@ -1000,7 +1000,8 @@ fn fatal(err: &JobError, tries: u32) -> Option<CloseReason> {
             | EngineError::Program { .. }
             | EngineError::Declared { .. }
             | EngineError::Unbounded { .. }
-            | EngineError::Runtime(_),
+            | EngineError::Runtime(_)
+            | EngineError::NotInCluster(_),
         )
         | JobError::Failed(..)
         | JobError::Late(..) => Some(CloseReason::Unhealthy),
@@ -1095,7 +1096,7 @@ mod tests {
         let ip = std::net::Ipv4Addr::new(10, 213, 0, 2);
         let addrs = vec![(ip, 90).into()];
         let id = "web".to_owned();
-        let runs = Container { id, state: S::RUNNING, ip: Some(ip), lost: false };
+        let runs = Container { id, state: S::RUNNING, ip: Some(ip), lost: false, task: None };
         let frozen = Container { state: S::PAUSED, ..runs.clone() };
         let paused = Backend::Unavailable(PAUSED.into());
         for (container, protocol, dry, wanted) in [

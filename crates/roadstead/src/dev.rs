@@ -468,6 +468,8 @@ fn provider(
         networks: NetworkRange::default(),
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
         docker: docker_host(),
+        nodes: Vec::new(),
+        encrypt: true,
         engine_pid: "/var/run/docker.pid".into(),
         confirmations: CONFIRMATIONS,
         poll: Duration::from_millis(100),

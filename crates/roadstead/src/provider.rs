@@ -5,6 +5,7 @@ mod bidder;
 mod file;
 mod house;
 mod leave;
+mod node;
 
 use std::path::{Path, PathBuf};
 
@@ -134,6 +135,9 @@ pub(crate) enum Verb {
         after_help = "Example:\n  roadstead provider bidder --token-file /run/secrets/token --file bidder.toml"
     )]
     Bidder(bidder::Args),
+    /// The machines of this provider's cluster: list them, drain them, fence in what runs there
+    #[command(subcommand)]
+    Node(node::Verb),
     /// Print the address that signs in at the admin page of this machine's provider. Keep it to yourself
     #[command(after_help = "Example:\n  roadstead provider admin")]
     Admin {
@@ -175,6 +179,7 @@ pub(crate) async fn run(verb: &Verb, settings: &Settings) -> anyhow::Result<()> 
         Verb::Addon(verb) => Box::pin(addon::run(verb, settings)).await,
         Verb::Bids { config } => Box::pin(house::bids(&config.config, settings)).await,
         Verb::Bidder(args) => Box::pin(bidder::run(args)).await,
+        Verb::Node(verb) => node::run(verb, settings).await,
         Verb::Admin { new, config } => house::admin(*new, &config.config, settings),
     }
 }

@@ -26,6 +26,7 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use nix::sys::signal::Signal;
+use protocol::pod::Transport;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -322,8 +323,13 @@ pub(super) async fn forward(
         let words = format!("service {name} of lease {id} cannot be reached at port {port}: {why}");
         Refusal(StatusCode::BAD_GATEWAY, words)
     };
-    let ip = container.ip.ok_or_else(|| refused("it does not run"))?;
-    let connect = TcpStream::connect((ip, port.get()));
+    let to = container.at(Transport::Tcp, port.get()).ok_or_else(|| {
+        refused(match container.task.is_some() {
+            true => "it does not run, or its pod does not list this port; add it to its ports",
+            false => "it does not run",
+        })
+    })?;
+    let connect = TcpStream::connect(to);
     let connection = match tokio::time::timeout(PATIENCE, connect).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(err)) => {

@@ -147,6 +147,8 @@ fn superfluous(unused: &[(String, u64, Duration)], most: u64) -> Vec<&str> {
 pub(crate) struct Image {
     pub(super) id: String,
     pub(super) entrypoint: Vec<String>,
+    /// Where it declares volumes.
+    pub(super) volumes: Vec<String>,
     user: String,
     /// Whether it is there for a container that is made of it already, and for no other.
     pub(super) is_used_up: bool,
@@ -201,12 +203,13 @@ impl Engine {
         // Whatever its configuration was when it was looked through, this is what the engine goes by.
         let check = config.healthcheck.unwrap_or_default();
         let intervals = [check.interval, check.start_interval].into_iter().flatten();
-        let volumes = config.volumes.unwrap_or_default().len();
-        is_bearable(volumes, intervals)
+        let volumes = config.volumes.unwrap_or_default();
+        is_bearable(volumes.len(), intervals)
             .map_err(|err| EngineError::Image { image: name.to_owned(), why: err.to_string() })?;
         Ok(Some(Image {
             id: found.id.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
+            volumes,
             user: config.user.unwrap_or_default(),
             is_used_up: false,
         }))
@@ -278,13 +281,18 @@ impl Engine {
 
     /// Removes images that the engine was given and that nobody needs.
     pub(crate) async fn tidy_images(&self) -> Result<(), EngineError> {
+        let deployed = match &self.swarm {
+            Some(swarm) => self.images_in(swarm).await?,
+            None => BTreeSet::new(),
+        };
         let given = self.given.all().map_err(VolumeError::Io)?;
         if given.is_empty() {
             return Ok(());
         }
         let options = ListContainersOptionsBuilder::new().all(true).build();
         let containers = self.docker.list_containers(Some(options)).await?;
-        let used: HashSet<String> = containers.into_iter().filter_map(|c| c.image_id).collect();
+        let used = containers.into_iter().filter_map(|c| c.image_id);
+        let used: HashSet<String> = used.chain(deployed).collect();
         let options = ListImagesOptionsBuilder::new().build();
         let sizes = self.docker.list_images(Some(options)).await?.into_iter();
         let sizes: BTreeMap<String, u64> =
@@ -314,6 +322,7 @@ impl Engine {
                     continue;
                 }
             }
+            self.forget_image(image).await;
             self.given.forget(image).map_err(VolumeError::Io)?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Pods that run: programs in them, files, what they use, what happens to them; and what is kept of those that are gone.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     pin::Pin,
     time::{Duration, SystemTime},
 };
@@ -78,11 +78,13 @@ impl Engine {
             tty: Some(tty),
             ..CreateExecOptions::default()
         };
-        let id = self.docker.create_exec(&container.id, options).await?.id;
-        if let (Some(size), Some(socket)) = (request.terminal, &self.socket) {
-            let (said, stream) = terminal::attach(socket, &id).await?;
+        let docker = self.of(container)?;
+        let exec = docker.create_exec(&container.id, options).await?.id;
+        let id = Self::program_name(container, exec.clone());
+        if let (Some(size), Some(socket)) = (request.terminal, self.socket_of(container)) {
+            let (said, stream) = terminal::attach(&socket, &exec).await?;
             // It may have ended already.
-            let _too_late = self.resize(&id, size).await;
+            let _too_late = self.resize_program(&id, size).await;
             let (from, input) = stream.into_split();
             let output =
                 ReaderStream::with_capacity(std::io::Cursor::new(said).chain(from), OUTPUT);
@@ -90,11 +92,11 @@ impl Engine {
             return Ok(Program { id, output: output.boxed(), input: Box::pin(input) });
         }
         let options = StartExecOptions { detach: false, tty, output_capacity: Some(OUTPUT) };
-        match self.docker.start_exec(&id, Some(options)).await? {
+        match docker.start_exec(&exec, Some(options)).await? {
             StartExecResults::Attached { output, input } => {
                 if let Some(size) = request.terminal {
                     // It may have ended already.
-                    let _too_late = self.resize(&id, size).await;
+                    let _too_late = self.resize_program(&id, size).await;
                 }
                 let output = output.map_ok(|part| {
                     let channel = match &part {
@@ -111,24 +113,22 @@ impl Engine {
         }
     }
 
-    async fn resize(&self, id: &str, size: TerminalSize) -> Result<(), DockerError> {
-        let options = ResizeExecOptions { width: size.columns, height: size.rows };
-        self.docker.resize_exec(id, options).await
-    }
-
     /// Gives the terminal of a program another size.
     pub(crate) async fn resize_program(
         &self,
         program: &str,
         size: TerminalSize,
     ) -> Result<(), EngineError> {
-        Ok(self.resize(program, size).await?)
+        let (docker, exec, _) = self.program(program)?;
+        let options = ResizeExecOptions { width: size.columns, height: size.rows };
+        Ok(docker.resize_exec(exec, options).await?)
     }
 
     /// The code of a program whose output has ended; nothing if it goes on all the same.
     pub(crate) async fn exit_code(&self, program: &str) -> Result<Option<i64>, EngineError> {
+        let (docker, exec, _) = self.program(program)?;
         for _ in 0..EXIT_TRIES {
-            let found = self.docker.inspect_exec(program).await?;
+            let found = docker.inspect_exec(exec).await?;
             if found.running != Some(true) {
                 return Ok(found.exit_code);
             }
@@ -137,9 +137,13 @@ impl Engine {
         Ok(None)
     }
 
-    /// Sends a program a signal. False if it has ended.
+    /// Sends a program a signal. False if it has ended, or runs on another machine: Docker sends none to programs.
     pub(crate) async fn signal(&self, program: &str, signal: Signal) -> Result<bool, EngineError> {
-        let found = self.docker.inspect_exec(program).await?;
+        let (docker, exec, is_here) = self.program(program)?;
+        if !is_here {
+            return Ok(false);
+        }
+        let found = docker.inspect_exec(exec).await?;
         let (Some(true), Some(pid), Some(container)) =
             (found.running, found.pid, found.container_id)
         else {
@@ -161,7 +165,8 @@ impl Engine {
         path: &str,
     ) -> Result<PathStat, EngineError> {
         let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
-        let found = self.docker.get_container_archive_info(&container.id, Some(options)).await?;
+        let docker = self.of(container)?;
+        let found = docker.get_container_archive_info(&container.id, Some(options)).await?;
         let config = self.details(container).await?.config.unwrap_or_default();
         // Go's bit for a folder; of a link, where it leads to decides.
         const FOLDER: u32 = 1 << 31;
@@ -170,7 +175,7 @@ impl Engine {
         if found.file_mode & LINK != 0 && found.link_target != path {
             let options =
                 ContainerArchiveInfoOptionsBuilder::new().path(&found.link_target).build();
-            let target = self.docker.get_container_archive_info(&container.id, Some(options)).await;
+            let target = docker.get_container_archive_info(&container.id, Some(options)).await;
             folder = target.is_ok_and(|target| target.file_mode & FOLDER != 0);
         }
         Ok(PathStat {
@@ -186,9 +191,14 @@ impl Engine {
         &self,
         container: &Container,
         path: &str,
-    ) -> BoxStream<'static, Result<Bytes, DockerError>> {
+    ) -> BoxStream<'static, Result<Bytes, EngineError>> {
+        let docker = match self.of(container) {
+            Ok(docker) => docker,
+            Err(err) => return futures::stream::once(async { Err(err) }).boxed(),
+        };
         let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
-        self.docker.download_from_container(&container.id, Some(options)).boxed()
+        let tar = docker.download_from_container(&container.id, Some(options));
+        tar.map_err(EngineError::from).boxed()
     }
 
     /// Unpacks a tar in the folder `path` of a container.
@@ -202,7 +212,7 @@ impl Engine {
             UploadToContainerOptionsBuilder::new().path(path).no_overwrite_dir_non_dir("1").build();
         let tar = bollard::body_try_stream(tar);
         // It answers when it is through.
-        let docker = self.docker.clone().with_timeout(UPLOAD);
+        let docker = self.of(container)?.clone().with_timeout(UPLOAD);
         Ok(docker.upload_to_container(&container.id, Some(options), tar).await?)
     }
 
@@ -213,8 +223,12 @@ impl Engine {
         container: &Container,
         once: bool,
     ) -> BoxStream<'static, Result<ServiceStats, EngineError>> {
+        let docker = match self.of(container) {
+            Ok(docker) => docker,
+            Err(err) => return futures::stream::once(async { Err(err) }).boxed(),
+        };
         let options = StatsOptionsBuilder::new().stream(true).build();
-        let samples = self.docker.stats(&container.id, Some(options));
+        let samples = docker.stats(&container.id, Some(options));
         let (engine, container) = (self.clone(), container.clone());
         // The first one has nothing before it to be compared with.
         let samples = samples.skip(1).take(if once { 1 } else { usize::MAX });
@@ -246,10 +260,18 @@ impl Engine {
         filters.insert("type".into(), vec!["container".into()]);
         let wanted = ["die", "oom", "kill", "start", "health_status", "destroy"];
         filters.insert("event".into(), wanted.map(str::to_owned).to_vec());
+        let mut pasts = Pasts::default();
+        if let Some(swarm) = &self.swarm {
+            let events = swarm.events(filters, since);
+            let told = events.filter_map(move |event| {
+                let told = pasts.tell(&event);
+                async move { told.map(Ok) }
+            });
+            return told.boxed();
+        }
         let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
-        let mut pasts = Pasts::default();
         self.docker
             .events(Some(options))
             .try_filter_map(move |event| {
@@ -259,31 +281,48 @@ impl Engine {
             .boxed()
     }
 
-    /// Stops some containers, as their images and pods say, or freezes them.
+    /// Stops some containers, as their images and pods say, or freezes them. In a cluster it freezes them in any case: the
+    /// swarm would run others in place of those that were stopped.
     pub(crate) async fn hold(&self, containers: &[&Container], freeze: bool) {
-        match freeze {
-            true => {
-                join_all(containers.iter().map(|container| async {
-                    // One that does not run needs no freezing.
-                    let _not_running = self.docker.pause_container(&container.id).await;
-                }))
-                .await;
+        join_all(containers.iter().map(|container| async {
+            if (freeze || container.task.is_some())
+                && let Ok(docker) = self.of(container)
+            {
+                // One that does not run needs no freezing.
+                let _not_running = docker.pause_container(&container.id).await;
             }
-            false => self.stop_containers(containers.iter().copied()).await,
+        }))
+        .await;
+        if !freeze {
+            let stopped = containers.iter().filter(|container| container.task.is_none());
+            self.stop_containers(stopped.copied()).await;
         }
     }
 
     /// Has containers that were held go on. What is gone by now is gone.
     pub(crate) async fn release(&self, ids: &[String]) -> Result<(), EngineError> {
+        let pods = match self.swarm.is_some() && !ids.is_empty() {
+            true => self.pods().await?,
+            false => BTreeMap::new(),
+        };
+        let tasks = pods.values().flat_map(|found| found.containers());
+        let tasks: HashMap<&str, &Container> = tasks
+            .filter(|container| container.task.is_some())
+            .map(|container| (container.id.as_str(), container))
+            .collect();
         for id in ids {
-            let state = match self.docker.inspect_container(id, None).await {
+            let docker = match tasks.get(id.as_str()) {
+                Some(container) => self.of(container)?,
+                None => &self.docker,
+            };
+            let state = match docker.inspect_container(id, None).await {
                 Err(err) if super::is_missing(&err) => continue,
                 found => found?.state.unwrap_or_default(),
             };
             if state.paused == Some(true) {
-                self.docker.unpause_container(id).await?;
-            } else if state.running != Some(true) {
-                self.docker.start_container(id, None).await?;
+                docker.unpause_container(id).await?;
+            } else if state.running != Some(true) && !tasks.contains_key(id.as_str()) {
+                docker.start_container(id, None).await?;
             }
         }
         Ok(())
@@ -304,7 +343,8 @@ impl Engine {
             // Each takes some memory while it is gathered.
             let Ok(_turn) = self.archiving.acquire().await else { return };
             let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true);
-            let lines = self.docker.logs(&container.id, Some(options.build()));
+            let Ok(docker) = self.of(container) else { continue };
+            let lines = docker.logs(&container.id, Some(options.build()));
             let mut gathered = Gathered::default();
             let all = lines.try_for_each(|output| {
                 gathered.add(&log_line(service, &output));

@@ -15,7 +15,7 @@ use bollard::models::{
 use protocol::pod::{AbsPath, Attachment, Healthcheck, Label, Restart, Runtime, Service, Test};
 
 /// What a container keeps of its output: three files of 10 MiB.
-const LOG_FILES: (&str, &str) = ("3", "10m");
+pub(super) const LOG_FILES: (&str, &str) = ("3", "10m");
 
 /// How long the engine waits between two health checks at least: starting one takes the machine's time, not the pod's.
 const LEAST_INTERVAL_MS: u64 = 1_000;
@@ -145,7 +145,7 @@ fn device_requests(gpus: &[GpuId]) -> Option<Vec<DeviceRequest>> {
 }
 
 /// The engine takes an empty command for "the image's", unless an entry point is given as well.
-fn entrypoint(service: &Service, image: &[String]) -> Option<Vec<String>> {
+pub(super) fn entrypoint(service: &Service, image: &[String]) -> Option<Vec<String>> {
     match (&service.entrypoint, &service.command) {
         // Its way to write "none".
         (Some(words), _) if words.is_empty() => Some(vec![String::new()]),
@@ -166,13 +166,13 @@ fn pids(service: &Service) -> i64 {
 }
 
 /// `None` where there is nothing, so that the engine keeps its default.
-fn some<T, C: FromIterator<T>>(items: impl IntoIterator<Item = T>) -> Option<C> {
+pub(super) fn some<T, C: FromIterator<T>>(items: impl IntoIterator<Item = T>) -> Option<C> {
     let mut items = items.into_iter().peekable();
     items.peek().is_some().then_some(())?;
     Some(items.collect())
 }
 
-fn ulimits(service: &Service) -> impl Iterator<Item = ResourcesUlimits> {
+pub(super) fn ulimits(service: &Service) -> impl Iterator<Item = ResourcesUlimits> {
     service.ulimits.iter().map(|(name, limit)| ResourcesUlimits {
         name: Some(name.to_string()),
         soft: Some(limit.soft),
@@ -220,7 +220,7 @@ fn restart(restart: Restart) -> RestartPolicy {
     RestartPolicy { name: Some(name), maximum_retry_count: most }
 }
 
-fn healthcheck(check: &Healthcheck) -> HealthConfig {
+pub(super) fn healthcheck(check: &Healthcheck) -> HealthConfig {
     let nanos = |ms: Option<u64>| ms.map(|ms| signed(ms.saturating_mul(1_000_000)));
     let interval = check.interval.map(|ms| ms.max(LEAST_INTERVAL_MS));
     let test = check.test.as_ref().map(|test| match test {
@@ -244,7 +244,7 @@ pub(super) fn volume(prefix: &str, name: &str) -> String {
 }
 
 /// The engine's numbers are signed; what it takes is bounded by the pod's limits far below that.
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use ::provider::config::{
     Acme, AcmeDns, BidLimits, Config, EgressLimits, GpuId, ImageLimits, Keep, Limits, NetworkRange,
-    Ports, Terms, Tls,
+    Node, Ports, Terms, Tls,
 };
 use anyhow::{Context as _, ensure};
 use protocol::{
@@ -45,7 +45,18 @@ struct File {
     #[serde(default)]
     engine: EngineTable,
     #[serde(default)]
+    node: Vec<NodeTable>,
+    #[serde(default)]
     chain: ChainTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeTable {
+    name: String,
+    docker: String,
+    tls: Option<PathBuf>,
+    address: Ipv4Addr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +177,7 @@ struct EngineTable {
     user_namespaces: bool,
     registries: Vec<String>,
     pid_file: PathBuf,
+    encrypt: bool,
 }
 
 impl Default for EngineTable {
@@ -177,6 +189,7 @@ impl Default for EngineTable {
             user_namespaces: false,
             registries: Vec::new(),
             pid_file: "/var/run/docker.pid".into(),
+            encrypt: true,
         }
     }
 }
@@ -201,11 +214,13 @@ impl Default for ChainTable {
     }
 }
 
-/// Where a provider keeps its data, and where its admin page is, if it has one.
+/// What of a provider's file needs no chain: where it keeps its data, where its admin page is, if it has one, and the
+/// machines of its cluster, if it is one.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) data: PathBuf,
     pub(crate) admin: Option<SocketAddr>,
+    pub(crate) nodes: Vec<Node>,
 }
 
 /// Reads what of a provider's file needs no chain.
@@ -214,7 +229,8 @@ pub(crate) fn place(path: &Path) -> anyhow::Result<Place> {
     let text = text(path)?;
     let file = || {
         let file: File = toml::from_str(&text)?;
-        anyhow::Ok(Place { admin: admin_address(&file.listen.admin)?, data: file.data })
+        let (admin, nodes) = (admin_address(&file.listen.admin)?, nodes(file.node)?);
+        anyhow::Ok(Place { data: file.data, admin, nodes })
     };
     file().with_context(|| format!("{name} is wrong"))
 }
@@ -329,6 +345,8 @@ fn parse(text: &str, token: &Token) -> anyhow::Result<Config> {
         networks: networks(&file.engine.networks)?,
         dns: file.engine.dns,
         docker: docker_host(),
+        nodes: nodes(file.node)?,
+        encrypt: file.engine.encrypt,
         engine_pid: file.engine.pid_file,
         confirmations: file.chain.confirmations,
         poll: Duration::from_millis(file.chain.poll_ms),
@@ -547,6 +565,31 @@ fn gpus(names: &[String]) -> anyhow::Result<Vec<GpuId>> {
     Ok(all)
 }
 
+fn nodes(tables: Vec<NodeTable>) -> anyhow::Result<Vec<Node>> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for NodeTable { name, docker, tls, address } in tables {
+        let (local, remote) = (docker.starts_with("unix://"), docker.starts_with("tcp://"));
+        ensure!(
+            local || remote,
+            "node {name}: docker: {docker:?} is no engine such as unix:///var/run/docker.sock or tcp://10.0.0.2:2376"
+        );
+        ensure!(
+            tls.is_some() || !remote || docker.starts_with("tcp://127."),
+            "node {name}: tls is missing; whoever reaches an engine without it is root there. Name the folder with ca.pem, cert.pem and key.pem"
+        );
+        ensure!(
+            !address.is_unspecified() && !address.is_loopback(),
+            "node {name}: address: {address} is no address of a machine; write the one at which this machine reaches it, also for this machine itself"
+        );
+        ensure!(
+            nodes.iter().all(|other| other.name != name && other.address != address),
+            "node {name}: its name or its address {address} is another node's already"
+        );
+        nodes.push(Node { name, docker, tls, address });
+    }
+    Ok(nodes)
+}
+
 fn networks(text: &str) -> anyhow::Result<NetworkRange> {
     let base = text.strip_suffix("/16").and_then(|base| base.parse::<Ipv4Addr>().ok());
     match base.map(|base| base.octets()) {
@@ -688,6 +731,20 @@ mod tests {
             &tls(&format!("{acme}dns_zone = \"a b\"\ndns_program = \"/x\"")),
             &["tls.acme.dns_zone", "a b"],
         );
+        let node = |docker: &str, address: &str| {
+            format!(
+                "[[node]]\nname = \"b\"\ndocker = \"{docker}\"\naddress = \"{address}\"\n[chain]"
+            )
+        };
+        check("[chain]", &node("ssh://b", "10.0.0.2"), &["node b", "ssh://b"]);
+        check("[chain]", &node("tcp://10.0.0.2:2375", "10.0.0.2"), &["node b", "tls is missing"]);
+        check("[chain]", &node("unix:///b", "127.0.0.1"), &["node b", "127.0.0.1"]);
+        let twice = format!(
+            "{}\n{}",
+            node("unix:///b", "10.0.0.2").replace("[chain]", ""),
+            node("unix:///c", "10.0.0.3")
+        );
+        check("[chain]", &twice, &["node b", "another node's"]);
         check("20000-20999", "20999-20000", &["ports.range", "20999-20000"]);
         check("20000-20999", "8000-9000", &["ports.range", "8443", "listen.api"]);
     }

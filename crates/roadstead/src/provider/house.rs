@@ -79,7 +79,7 @@ fn set(mode: &Mode, config: &Path, settings: &Settings) -> anyhow::Result<()> {
 
 /// Prints the address that signs in at the admin page; with `new`, after all others were signed out.
 pub(crate) fn admin(new: bool, config: &Path, settings: &Settings) -> anyhow::Result<()> {
-    let Place { data, admin } = place(config)?;
+    let Place { data, admin, .. } = place(config)?;
     let Some(address) = admin else {
         bail!("listen.admin in {} is \"off\": name an address there", config.display());
     };
@@ -107,7 +107,7 @@ fn here(address: SocketAddr) -> SocketAddr {
 
 /// What the provider of `config` says of itself; nothing if it is not on this machine, or does not run.
 pub(crate) async fn facts(config: &Path) -> Option<Facts> {
-    let Place { data, admin } = place(config).ok()?;
+    let Place { data, admin, .. } = place(config).ok()?;
     let token = Secret::read(&data, ADMIN_TOKEN).ok()?;
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().ok()?;
     let url = format!("http://{}/status.json", here(admin?));
