@@ -19,12 +19,12 @@ endif
 ifneq ($(shell id -u),0)
 as_root := sudo --preserve-env env PATH=$(PATH)
 runner := CARGO_TARGET_$(shell tr a-z- A-Z_ <<< '$(host)')_RUNNER
-test-crates bench bench-load: export $(runner) := $(as_root)
+test-crates bench-order bench-load: export $(runner) := $(as_root)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-indexer bench-market bench-load gas coverage prove \
-        audit fuzz-contracts mutants lint fmt abi sqlx deny clean
+.PHONY: help setup demo build guestbook test test-contracts test-crates test-scripts bench bench-order bench-ingress bench-images \
+        bench-indexer bench-market bench-load gas coverage prove audit fuzz-contracts mutants lint fmt abi sqlx deny clean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -63,10 +63,18 @@ test-crates: guestbook ## Crates and end to end
 test-scripts: ## The scripts
 	scripts/test
 
-# What takes time is Docker's and the chain's, so the dev profile does; `make bench BENCH=--release` takes the other.
-bench: setup guestbook ## The benchmarks; they print figures and judge nothing
+bench: bench-order bench-ingress bench-images bench-load ## What publishers and providers wait for and pay with; figures, no judgement
+
+# What takes time is Docker's and the chain's, so the dev profile does; `make bench-order BENCH=--release` takes the other.
+bench-order: setup guestbook ## From an order to an answer, and operating a pod, beside Docker's own client
 	cargo build -p roadstead $(BENCH)
 	cargo run -q -p tests --bin bench $(BENCH)
+
+bench-ingress: ## What a request costs beside nginx (nginx-light)
+	cargo bench -q -p edge --bench beside_nginx
+
+bench-images: setup ## Encrypting and decrypting an image, beside skopeo
+	cargo bench -q -p seal --bench beside_skopeo
 
 # Ponder is for this alone, so it is brought here; PONDER= leaves it out. EVENTS= says how many there are.
 bench-indexer: setup ## The indexer beside what the node and Postgres can do, and beside Ponder

@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long is asked at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much is on the volume that is fetched, in MiB.
+const VOLUME: u64 = 256;
+
 /// What the guestbook's pod file limits it to: `docker run` gets the same.
 const LIMITS: [&str; 4] = ["--cpus", "0.25", "--memory", "64m"];
 
@@ -49,9 +52,67 @@ async fn main() -> anyhow::Result<()> {
         let over = median(&mut orders).as_secs_f64() - median(&mut plain).as_secs_f64();
         println!("{:48} {:>+5.0} ms", "overhead", over * 1e3);
         row("`roadstead deploy`, from start to end", &mut commands);
-        Ok(())
+        operate(stack, &pod).await
     })
     .await
+}
+
+/// What it takes to run a program in a pod, and to fetch a volume, beside what Docker's own client does on the machine.
+async fn operate(stack: &mut Stack, guestbook: &PodFile) -> anyhow::Result<()> {
+    let lease = stack.publisher.deploy(guestbook).await?.lease.to_string();
+    let id = stack.container(lease.parse()?).await?.id;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for run in 0..=RUNS {
+        let began = Instant::now();
+        let said = stack.publisher.run(&["exec", &lease, "--", "/app", "health"]).await?;
+        let took = began.elapsed();
+        ensure!(said.code == 0, "{said:?}");
+        let began = Instant::now();
+        docker(&["exec", &id, "/app", "health"]).await?;
+        if run > 0 {
+            ours.push(took);
+            theirs.push(began.elapsed());
+        }
+    }
+    println!();
+    row("`roadstead exec` of a program that ends at once", &mut ours);
+    row("`docker exec` of the same", &mut theirs);
+
+    let image = stack.image("export").await?;
+    let more =
+        format!("    volumes: [data:/data]\nvolumes: {{ data: {{ x-size: {}M }} }}", VOLUME + 64);
+    let pod = stack.probe("export", &image.name, &more)?;
+    let lease = stack.publisher.deploy(&pod).await?.lease.to_string();
+    let id = stack.container(lease.parse()?).await?.id;
+    let (whole, source) = (stack.folder().join("whole.tar"), stack.folder().join("whole"));
+    std::fs::write(&source, vec![7; usize::try_from(VOLUME << 20)?])?;
+    let folder = stack.folder().display().to_string();
+    let packed = whole.display().to_string();
+    let tar = Command::new("tar").args(["-C", &folder, "-cf", &packed, "whole"]).status().await?;
+    ensure!(tar.success(), "tar failed");
+    stack.publisher.json(&["volume", "import", &lease, "data", &packed]).await?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let file = stack.folder().join("volume.tar");
+    for run in 0..=3 {
+        let _before = std::fs::remove_file(&file);
+        let path = file.display().to_string();
+        let began = Instant::now();
+        stack.publisher.json(&["volume", "export", &lease, "data", &path]).await?;
+        let took = began.elapsed();
+        ensure!(file.metadata()?.len() > VOLUME << 20, "the volume is not whole");
+        let began = Instant::now();
+        let mut copied = Command::new("docker");
+        copied.args(["cp", &format!("{id}:/data"), "-"]);
+        let copied = copied.stdout(std::fs::File::create(&file)?).status().await?;
+        ensure!(copied.success(), "docker cp failed");
+        if run > 0 {
+            ours.push(took);
+            theirs.push(began.elapsed());
+        }
+    }
+    row(&format!("`roadstead volume export` of {VOLUME} MiB"), &mut ours);
+    row("`docker cp` of the same", &mut theirs);
+    Ok(())
 }
 
 fn row(what: &str, times: &mut [Duration]) {
