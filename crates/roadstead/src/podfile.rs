@@ -198,6 +198,13 @@ impl PodFile {
             if image.name.digest.is_some() && encrypted.is_none() {
                 continue;
             }
+            // What services share is looked for once: a tag may move between two looks.
+            let same = self.parsed.images().iter().find(|(_, other)| *other == image);
+            if let Some(same) = same.and_then(|(first, _)| found.get(first)) {
+                let same = same.clone();
+                found.insert(service.clone(), same);
+                continue;
+            }
             let found_one = async {
                 let (found, note) = find(image, docker.as_ref()).await?;
                 match encrypted {
