@@ -2,12 +2,15 @@
 //!
 //! Everything that is made carries labels which say whose it is, and is found again by them alone.
 
+mod abilities;
 mod decrypted;
+mod files;
 mod gpus;
 mod images;
 mod layers;
 mod networks;
 mod operate;
+mod readiness;
 mod spec;
 mod swarm;
 mod terminal;
@@ -16,20 +19,15 @@ mod volumes;
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use alloy::primitives::{Address, B256, hex};
 use bollard::{
     Docker,
     errors::Error as DockerError,
-    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
-    models::{
-        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-        ContainerSummaryStateEnum, HealthStatusEnum, SystemInfo,
-    },
+    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
         ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -37,20 +35,24 @@ use bollard::{
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
-use protocol::pod::{
-    AbsPath, Label, Name, Network, PlacedFile, Pod, PodHash, Restart, Runtime, Service, Transport,
-};
+use protocol::pod::{Label, Name, Network, Pod, PodHash};
 use seal::Secrets;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::{
-    decrypted::DecryptedName, images::Image, operate::Program, swarm::NotInCluster,
+    abilities::{Abilities, NoRuntime},
+    decrypted::DecryptedName,
+    images::Image,
+    operate::Program,
+    readiness::{Readiness, health, is_up},
+    swarm::NotInCluster,
 };
 use self::{
     decrypted::UnderWay,
     gpus::Gpus,
-    images::{Given, numeric_owner},
+    images::Given,
     networks::DEFAULT_NETWORK,
+    readiness::{ended_well, listens, parse_time},
     spec::Place,
     swarm::{OF_TASK, Swarm, Task},
 };
@@ -59,7 +61,7 @@ pub use self::{
     swarm::nodes::{ClusterError, NodeView, nodes, set_drained},
 };
 use crate::{
-    config::{Config, GpuId, NetworkRange},
+    config::{Config, NetworkRange},
     egress::Egress,
     firewall::{self, FirewallError},
     leases::PodKey,
@@ -71,13 +73,6 @@ use crate::{
 
 /// Of how many containers logs are archived at a time.
 const ARCHIVES: usize = 2;
-
-/// How long a health check may take that names no timeout: what Docker gives it.
-const CHECK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// After how many crashes a starting service is given up. The engine doubles the time between two of them, so that this
-/// takes some seconds, in which what the service waits for may come up.
-const CRASHES: i64 = 6;
 
 /// Something that the engine did not do; nothing follows from it about what runs.
 #[derive(Debug, thiserror::Error)]
@@ -160,72 +155,6 @@ pub(crate) struct Engine {
     abilities: Abilities,
 }
 
-/// What an engine can do beyond what every engine can.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Abilities {
-    /// Whether it has gVisor, under the name `runsc`.
-    pub(crate) gvisor: bool,
-    /// Whether it has what gives containers NVIDIA's GPUs.
-    nvidia: bool,
-    /// Whether it runs everything with that.
-    nvidia_by_default: bool,
-    /// Who root in containers is on the machine, where that is not root (`userns-remap`).
-    pub(crate) root: Option<(u32, u32)>,
-}
-
-impl Abilities {
-    fn of(info: &SystemInfo) -> Self {
-        let has = |name| info.runtimes.as_ref().is_some_and(|all| all.contains_key(name));
-        let remaps = info.security_options.iter().flatten().any(|o| o == "name=userns");
-        // Then the engine keeps its files in a folder that is called after them.
-        let folder = info.docker_root_dir.as_deref().and_then(|root| root.rsplit('/').next());
-        let root = folder.and_then(|name| {
-            let (user, group) = name.split_once('.')?;
-            Some((user.parse().ok()?, group.parse().ok()?))
-        });
-        Self {
-            gvisor: has("runsc"),
-            nvidia: has(gpus::NVIDIA),
-            nvidia_by_default: info.default_runtime.as_deref() == Some(gpus::NVIDIA),
-            root: root.filter(|_ids| remaps),
-        }
-    }
-
-    /// Whether it can give these GPUs to those alone who are to have them.
-    pub(crate) fn give(&self, all: &[GpuId]) -> Result<(), GpuError> {
-        if self.nvidia_by_default {
-            return Err(GpuError::Default);
-        }
-        if !all.is_empty() && !self.nvidia {
-            let names: Vec<&str> = all.iter().map(GpuId::as_str).collect();
-            return Err(GpuError::NoRuntime(names.join(", ")));
-        }
-        Ok(())
-    }
-
-    /// Whether a pod's services can be run as they want to be.
-    pub(crate) fn suit(&self, pod: &Pod) -> Result<(), NoRuntime> {
-        let wants = |service: &Service| service.runtime == Some(Runtime::Runsc);
-        match pod.services().iter().find(|(_, service)| wants(service) && !self.gvisor) {
-            Some((name, _)) => Err(NoRuntime(name.clone())),
-            None => Ok(()),
-        }
-    }
-
-    /// Who somebody in a container is on the machine.
-    fn outside(&self, (user, group): (u32, u32)) -> (u32, u32) {
-        let (first_user, first_group) = self.root.unwrap_or_default();
-        (first_user.saturating_add(user), first_group.saturating_add(group))
-    }
-}
-
-/// A service wants a runtime that is not there.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "services.{0}.runtime: gVisor (runsc) is not installed here; choose another provider, or remove this"
-)]
-pub(crate) struct NoRuntime(Label);
-
 /// Whose pods they are: one engine may serve several providers, and one key several chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -265,15 +194,6 @@ pub(crate) struct Container {
     pub(crate) lost: bool,
     /// Where it is and how it fares, if it is a swarm's. Then it has no address that leads there.
     pub(crate) task: Option<Box<Task>>,
-}
-
-/// How far a container is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    Ready,
-    NotYet(String),
-    /// It ended with a failure and will not be started again.
-    Failed(String),
 }
 
 /// Everything that is needed to have a pod.
@@ -571,212 +491,6 @@ impl Engine {
         Ok(self.docker.create_container(Some(options), body).await?.id)
     }
 
-    /// Lays the secrets and configs of one service down in memory; where each of them is.
-    async fn lay_files(
-        &self,
-        order: &Order<'_>,
-        name: &Label,
-        service: &Service,
-        image: &Image,
-    ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
-        let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
-        let placed = || service.secrets.values().chain(service.configs.values());
-        let (user, group) = match placed().all(|file| file.uid.is_some() && file.gid.is_some()) {
-            true => (0, 0),
-            // Who runs as somebody else than root could not read what is root's.
-            false => self.owner(name, service, image).await?,
-        };
-        let mut files = BTreeMap::new();
-        let mut lay = |target: &AbsPath, file: &PlacedFile, name: String, contents: &[u8]| {
-            let owner = (file.uid.unwrap_or(user), file.gid.unwrap_or(group));
-            let owner = self.abilities.outside(owner);
-            let path = folder.join(name);
-            write_file(&path, contents, file.mode, owner).map_err(EngineError::Secrets)?;
-            files.insert(target.clone(), path);
-            Ok::<_, EngineError>(())
-        };
-        for (number, (target, secret)) in service.secrets.iter().enumerate() {
-            let value = order.secrets.0.get(secret.source.as_str());
-            let value =
-                value.ok_or_else(|| EngineError::SecretMissing(secret.source.to_string()))?;
-            lay(target, secret, number.to_string(), value)?;
-        }
-        for (number, (target, config)) in service.configs.iter().enumerate() {
-            let contents = order.pod.configs().get(&config.source).map_or("", String::as_str);
-            lay(target, config, format!("config-{number}"), contents.as_bytes())?;
-        }
-        Ok(files)
-    }
-
-    /// Lays down the files by which a service knows itself and finds others; where each of them is.
-    fn lay_names(
-        &self,
-        order: &Order<'_>,
-        name: &Label,
-        service: &Service,
-        ips: &[&str],
-    ) -> Result<BTreeMap<AbsPath, PathBuf>, EngineError> {
-        let folder = self.secrets.join(order.key.of(order.hash)).join(name.as_str());
-        let mut files = BTreeMap::new();
-        for (target, contents) in networks::names(name, service, ips) {
-            let Ok(target) = target.parse::<AbsPath>() else { continue };
-            let path = folder.join(target.as_str().trim_start_matches("/etc/"));
-            write_file(&path, contents.as_bytes(), 0o444, (0, 0)).map_err(EngineError::Secrets)?;
-            files.insert(target, path);
-        }
-        Ok(files)
-    }
-
-    /// How far a service is: by its health check if it has one, else by whether it listens where it should.
-    pub(crate) async fn readiness(
-        &self,
-        container: &Container,
-        service: &Service,
-    ) -> Result<Readiness, EngineError> {
-        if let Some(task) = &container.task {
-            return Box::pin(self.readiness_in(container, task, service)).await;
-        }
-        let found = self.docker.inspect_container(&container.id, None).await?;
-        let state = found.state.clone().unwrap_or_default();
-        let code = state.exit_code.unwrap_or_default();
-        match state.status {
-            Some(ContainerStateStatusEnum::RUNNING) => (),
-            Some(ContainerStateStatusEnum::EXITED) if ended_well(service, code) => {
-                return Ok(Readiness::Ready);
-            }
-            Some(ContainerStateStatusEnum::EXITED) if service.restart == Restart::No => {
-                let words = self.last_words(&self.docker, &container.id, code).await;
-                return Ok(Readiness::Failed(words));
-            }
-            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING)
-                if code != 0 =>
-            {
-                let why = self.last_words(&self.docker, &container.id, code).await;
-                return Ok(match found.restart_count.unwrap_or_default() < CRASHES {
-                    true => Readiness::NotYet(why),
-                    false => Readiness::Failed(why),
-                });
-            }
-            other => {
-                let state = other.map_or("not there".into(), |state| state.to_string());
-                return Ok(Readiness::NotYet(format!("it is {state}")));
-            }
-        }
-        let health = state.health.and_then(|health| health.status);
-        if health == Some(HealthStatusEnum::HEALTHY) {
-            return Ok(Readiness::Ready);
-        }
-        let check = found.config.and_then(|config| config.healthcheck).unwrap_or_default();
-        let patience = match check.timeout.map(u64::try_from) {
-            Some(Ok(nanos)) if nanos > 0 => Duration::from_nanos(nanos),
-            _default => CHECK_PATIENCE,
-        };
-        let test = check.test;
-        let command = match test.as_deref() {
-            Some([kind, words @ ..]) if kind == "CMD" => Some(words.to_vec()),
-            Some([kind, line]) if kind == "CMD-SHELL" => {
-                Some(vec!["/bin/sh".into(), "-c".into(), line.clone()])
-            }
-            _ => None,
-        };
-        match command {
-            // The engine's own first check comes an interval late.
-            Some(command) => {
-                let check = self.check(&container.id, command);
-                match tokio::time::timeout(patience, check).await {
-                    // It ended in between.
-                    Ok(Err(EngineError::Docker(DockerError::DockerResponseServerError {
-                        message,
-                        ..
-                    }))) => Ok(Readiness::NotYet(message)),
-                    Ok(checked) => checked,
-                    // The engine goes on waiting for the output of a check whose container ended under it.
-                    Err(_late) => {
-                        let secs = patience.as_secs_f64();
-                        Ok(Readiness::NotYet(format!(
-                            "its health check takes longer than {secs} s"
-                        )))
-                    }
-                }
-            }
-            None => Ok(listens(container, service).await),
-        }
-    }
-
-    /// Whether a service has done what it was to do once.
-    pub(crate) async fn completion(
-        &self,
-        container: &Container,
-        service: &Service,
-    ) -> Result<Readiness, EngineError> {
-        if container.task.is_some() {
-            if container.state == ContainerSummaryStateEnum::RUNNING {
-                return Ok(Readiness::NotYet("it has not ended yet".into()));
-            }
-            return self.readiness(container, service).await;
-        }
-        let found = self.docker.inspect_container(&container.id, None).await?;
-        match found.state.unwrap_or_default().status {
-            Some(ContainerStateStatusEnum::RUNNING) => {
-                Ok(Readiness::NotYet("it has not ended yet".into()))
-            }
-            _ => self.readiness(container, service).await,
-        }
-    }
-
-    /// Whether the engine gave a service's health up.
-    pub(crate) async fn is_unhealthy(&self, container: &Container) -> Result<bool, EngineError> {
-        // A swarm ends what is not healthy, and runs another one.
-        if let Some(task) = &container.task {
-            return Ok(task.failures > 0);
-        }
-        let state = self.docker.inspect_container(&container.id, None).await?.state;
-        let health = state.and_then(|state| state.health?.status);
-        Ok(health == Some(HealthStatusEnum::UNHEALTHY))
-    }
-
-    async fn check(&self, id: &str, command: Vec<String>) -> Result<Readiness, EngineError> {
-        let options = CreateExecOptions {
-            cmd: Some(command),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..Default::default()
-        };
-        let exec = self.docker.create_exec(id, options).await?.id;
-        let mut said = String::new();
-        if let StartExecResults::Attached { mut output, .. } =
-            self.docker.start_exec(&exec, None::<StartExecOptions>).await?
-        {
-            while let Some(part) = output.next().await {
-                if said.len() < 500 {
-                    said.push_str(&part?.to_string());
-                }
-            }
-        }
-        let code = self.docker.inspect_exec(&exec).await?.exit_code;
-        Ok(match code {
-            Some(0) => Readiness::Ready,
-            _ => Readiness::NotYet(format!("its health check fails: {}", said.trim())),
-        })
-    }
-
-    /// How a container ended, with the last lines that it wrote.
-    async fn last_words(&self, docker: &Docker, id: &str, code: i64) -> String {
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("3").build();
-        let mut lines: Vec<String> = docker
-            .logs(id, Some(options))
-            .filter_map(|part| async { part.ok().map(|part| part.to_string()) })
-            .collect()
-            .await;
-        // Who crashes again and again says the same.
-        lines.dedup();
-        let said: String = lines.concat().trim().chars().take(500).collect();
-        match said.is_empty() {
-            true => format!("it ended with code {code} and wrote nothing"),
-            false => format!("it ended with code {code}: {said}"),
-        }
-    }
-
     /// Freezes or thaws a pod: all of it that answers, also where something does not.
     pub(crate) async fn pause(&self, found: &Found, freeze: bool) -> Result<(), EngineError> {
         let mut outcome = Ok(());
@@ -955,84 +669,6 @@ fn is_of(labels: Option<&HashMap<String, String>>, wanted: PodKey) -> bool {
     labels.and_then(key) == Some(wanted)
 }
 
-/// Whether a container needs nothing: it runs, is about to, or ended as it was meant to.
-pub(crate) fn is_up(container: &Container, service: &Service) -> bool {
-    match container.state {
-        ContainerSummaryStateEnum::RUNNING
-        | ContainerSummaryStateEnum::RESTARTING
-        | ContainerSummaryStateEnum::PAUSED => true,
-        ContainerSummaryStateEnum::EXITED => {
-            // Those that failed too often are left to their policy as well.
-            matches!(service.restart, Restart::No | Restart::OnFailure { .. }) && !container.lost
-        }
-        ContainerSummaryStateEnum::CREATED
-        | ContainerSummaryStateEnum::REMOVING
-        | ContainerSummaryStateEnum::DEAD
-        | ContainerSummaryStateEnum::STOPPING
-        | ContainerSummaryStateEnum::EMPTY => false,
-    }
-}
-
-/// Whether a service that ended is not started again, and need not be.
-fn ended_well(service: &Service, code: i64) -> bool {
-    code == 0 && matches!(service.restart, Restart::No | Restart::OnFailure { .. })
-}
-
-/// Without a health check, a service that says where it listens is ready when it does.
-async fn listens(container: &Container, service: &Service) -> Readiness {
-    if service.networks.as_ref().is_some_and(BTreeMap::is_empty) {
-        return Readiness::Ready;
-    }
-    if container.task.is_none() && container.ip.is_none() {
-        return Readiness::NotYet("it has no address".into());
-    }
-    for port in service.ports.iter().filter(|p| p.transport == Transport::Tcp) {
-        let Some(address) = container.at(Transport::Tcp, port.number.get()) else {
-            // A swarm publishes nothing of what is on internal networks alone.
-            continue;
-        };
-        let connect = tokio::net::TcpStream::connect(address);
-        if !matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_))) {
-            return Readiness::NotYet(format!("it does not listen on port {} yet", port.number));
-        }
-    }
-    Readiness::Ready
-}
-
-fn write_file(path: &Path, value: &[u8], mode: u16, owner: (u32, u32)) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-    if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    std::io::Write::write_all(&mut file, value)?;
-    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode.into()))
-}
-
-/// What a container's health checks say; nothing of a time before `thawed`, when it could not answer.
-pub(crate) fn health(
-    details: &ContainerInspectResponse,
-    thawed: Option<SystemTime>,
-) -> Option<HealthStatusEnum> {
-    let health = details.state.as_ref()?.health.as_ref()?;
-    let last = health.log.as_ref().and_then(|log| parse_time(log.last()?.start.as_ref()?));
-    let stale = thawed.is_some_and(|thawed| last.is_some_and(|last| last < thawed));
-    let status = health.status?;
-    let outdated = stale && status == HealthStatusEnum::UNHEALTHY;
-    Some(if outdated { HealthStatusEnum::STARTING } else { status })
-}
-
-fn parse_time(text: &str) -> Option<SystemTime> {
-    let format = &time::format_description::well_known::Rfc3339;
-    time::OffsetDateTime::parse(text, format).ok().map(SystemTime::from)
-}
-
 fn is_missing(err: &DockerError) -> bool {
     matches!(err, DockerError::DockerResponseServerError { status_code: 404, .. })
 }
@@ -1061,24 +697,6 @@ fn log_line(service: &str, output: &bollard::container::LogOutput) -> LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn health_from_before_a_thaw_does_not_count() {
-        let details: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
-            "State": { "Health": {
-                "Status": "unhealthy",
-                "Log": [{ "Start": "2026-01-31T12:00:00.5Z", "ExitCode": 1 }],
-            } },
-        }))
-        .unwrap();
-        let at = |text: &str| parse_time(text);
-        assert_eq!(health(&details, None), Some(HealthStatusEnum::UNHEALTHY));
-        let before = at("2026-01-31T11:59:59Z");
-        assert_eq!(health(&details, before), Some(HealthStatusEnum::UNHEALTHY));
-        let after = at("2026-01-31T12:00:01Z");
-        assert_eq!(health(&details, after), Some(HealthStatusEnum::STARTING));
-        assert_eq!(health(&ContainerInspectResponse::default(), after), None);
-    }
 
     #[test]
     fn labels_name_a_pod() {

@@ -26,7 +26,9 @@ use nix::{
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio_util::io::ReaderStream;
 
-use super::{Container, Engine, EngineError, gone, is_of, key, log_line, numeric_owner, terminal};
+use super::{
+    Container, Engine, EngineError, gone, images::numeric_owner, is_of, key, log_line, terminal,
+};
 use crate::{
     archive::Gathered,
     causes,
