@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use protocol::lease::State;
-use tests::{PodFile, Provider, Setup, Stack, story, until_within};
+use tests::{Provider, Setup, Site, Stack, story, until_within};
 use tokio::task::JoinSet;
 
 /// How many pods there are, unless PODS says otherwise.
@@ -68,11 +68,13 @@ async fn measure(stack: &mut Stack, count: usize) -> anyhow::Result<()> {
         eprintln!("{wanted} pods run after {:.0?}", began.elapsed());
     }
     let full = watch(&stack.provider).await?;
+    // A client each, which takes its time to make.
+    let sites = pods.iter().map(|pod| stack.provider.site(&pod.host)).collect::<Result<_, _>>()?;
     stack.provider.stop().await?;
     let began = Instant::now();
     stack.provider.start().await?;
     let ready = began.elapsed();
-    answer(&stack.provider, &pods).await?;
+    answer(sites).await?;
     let adopted = began.elapsed();
 
     let per_pod = |full: f64, empty: f64| {
@@ -127,10 +129,9 @@ fn ticks(pid: u32) -> anyhow::Result<u32> {
 }
 
 /// Waits until every pod answers through the ingress.
-async fn answer(provider: &Provider, pods: &[PodFile]) -> anyhow::Result<()> {
+async fn answer(sites: Vec<Site>) -> anyhow::Result<()> {
     let mut asking = JoinSet::new();
-    for pod in pods {
-        let site = provider.site(&pod.host)?;
+    for site in sites {
         asking.spawn(async move {
             let end = Instant::now() + PATIENCE;
             while site.get("/healthz").await.is_err() {
