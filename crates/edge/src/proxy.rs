@@ -396,6 +396,11 @@ impl Proxy {
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
             return Some(answer);
         }
+        // A key that is shown for another host is perhaps another publisher's, who stands in between.
+        let shown = self.tls.as_ref().and_then(|tls| tls.shown.public_key(host));
+        if visitor.key != shown {
+            return Some(refusal::plain(StatusCode::MISDIRECTED_REQUEST, String::new()));
+        }
         let query = request.uri().query();
         let visit = Visit { host, query, key: visitor.key.as_ref() };
         let (status, body) = about.answer(visit).await;

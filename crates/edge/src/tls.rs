@@ -18,10 +18,10 @@ use rustls::{
 };
 use x509_parser::x509::X509Name;
 
+use crate::about::PublicKey;
+
 /// The longest name of an issuer that is told, in characters.
 const MAX_ISSUER: usize = 200;
-
-use crate::about::PublicKey;
 
 /// Why a certificate can not be used.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use alloy::{primitives::B256, signers::SignerSync as _};
 use seal::attest::{Subject, Tsm, TsmError, Unattested, Visit};
 use tokio::sync::Semaphore;
 
-use crate::{keys::Keys, reconcile::Shared, wire::Attestation};
+use crate::{reconcile::Shared, wire::Attestation};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ impl Attester {
         visit: Option<Visit>,
     ) -> Result<Attestation, AttestError> {
         let _turn = self.turn.try_acquire().map_err(|_busy| AttestError::Busy)?;
-        let subject = Subject { visit, ..subject(&shared.keys, shared, nonce) };
+        let subject = subject(shared, nonce, visit);
         let Some(tsm) = self.tsm.clone() else {
             let message = Unattested::message(&subject);
             let signature = shared.sender.signer().sign_message_sync(message.as_bytes())?;
@@ -63,13 +63,13 @@ impl Attester {
     }
 }
 
-fn subject(keys: &Keys, shared: &Shared, nonce: B256) -> Subject {
+fn subject(shared: &Shared, nonce: B256, visit: Option<Visit>) -> Subject {
     Subject {
         nonce: nonce.0,
         chain_id: shared.sender.chain().id(),
         provider: shared.sender.address().into(),
-        sealing_key: keys.seal_key(),
-        tls_key: keys.tls_pin().0,
-        visit: None,
+        sealing_key: shared.keys.seal_key(),
+        tls_key: shared.keys.tls_pin().0,
+        visit,
     }
 }

@@ -234,17 +234,17 @@ impl HostCertificates {
     /// The certificate that a host of a lease's is shown with, and why there is none, or no new one.
     pub(crate) fn of(&self, key: PodKey, host: &Host) -> (Option<Certificate>, Option<String>) {
         let state = self.lock();
-        match state.owners.get(host) {
+        let shown = match state.owners.get(host) {
             Some(owner) if *owner != key => {
                 let words = format!("it is served for lease {}, which came first", owner.lease);
                 return (None, Some(words));
             }
-            Some(_) | None => (),
-        }
+            Some(_owner) => self.shown.get(host.as_str()),
+            None => None,
+        };
         if let Some(own) = state.own.get(&(host.clone(), key)) {
             return (own.certificate.clone(), own.error.clone());
         }
-        let shown = state.owners.get(host).and_then(|_owner| self.shown.get(host.as_str()));
         let status = self.acme.as_ref().and_then(|acme| acme.status(host.as_str()));
         (shown, status.and_then(|status| status.error))
     }

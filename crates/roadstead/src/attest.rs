@@ -240,17 +240,21 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn only_the_wallet_itself_and_this_very_statement_count() {
-        let wallet = PrivateKeySigner::random();
-        let subject = Subject {
+    fn subject(provider: Address) -> Subject {
+        Subject {
             nonce: [1; 32],
             chain_id: 1,
-            provider: wallet.address().into(),
+            provider: provider.into(),
             sealing_key: SealingPublicKey([3; 32]),
             tls_key: [4; 32],
             visit: None,
-        };
+        }
+    }
+
+    #[test]
+    fn only_the_wallet_itself_and_this_very_statement_count() {
+        let wallet = PrivateKeySigner::random();
+        let subject = subject(wallet.address());
         let message = Unattested::message(&subject);
         let by = |signer: &PrivateKeySigner| Unattested {
             signature: signer.sign_message_sync(message.as_bytes()).unwrap().as_bytes(),
@@ -289,14 +293,7 @@ mod tests {
 
     #[test]
     fn genuine_evidence_of_somebody_else_is_none() {
-        let subject = Subject {
-            nonce: [1; 32],
-            chain_id: 1,
-            provider: [2; 20],
-            sealing_key: SealingPublicKey([3; 32]),
-            tls_key: [4; 32],
-            visit: None,
-        };
+        let subject = subject(Address::repeat_byte(2));
         let folder = tempfile::tempdir().unwrap();
         let oldest = folder.path().join("oldest.toml");
         let firmware = "[milan]\nbootloader = 0\ntee = 0\nsnp = 0\nmicrocode = 0\n";
@@ -321,14 +318,7 @@ mod tests {
     #[test]
     fn a_wallets_word_is_not_what_is_required() {
         let wallet = PrivateKeySigner::random();
-        let subject = Subject {
-            nonce: [1; 32],
-            chain_id: 1,
-            provider: wallet.address().into(),
-            sealing_key: SealingPublicKey([3; 32]),
-            tls_key: [4; 32],
-            visit: None,
-        };
+        let subject = subject(wallet.address());
         let answer = |signer: &PrivateKeySigner| {
             let signature = signer.sign_message_sync(Unattested::message(&subject).as_bytes());
             Attestation::Unattested(Unattested { signature: signature.unwrap().as_bytes() })

@@ -164,10 +164,11 @@ pub(crate) async fn update(
         output::extras(&change.offer.response.price, &session.token)
     );
     consent(yes, &question)?;
+    // Said before, as the change goes on when this is interrupted: the key is sent by what was asked for last.
+    state.set_key(id, ready.key().as_ref())?;
     let changing = deploy::change(&session, &ready, &options, &change, &progress);
     let words = format!("interrupted while lease {id} was being changed; it goes on in any case");
     let opened = interruptible(changing, &words).await?;
-    state.set_key(id, opened.key.as_ref())?;
     let words = format!("interrupted; lease {id} is changed, `roadstead ps` shows how far it is");
     let status = interruptible(deploy::wait(&session, &opened, &progress), &words).await?;
     show::deployed(settings, &session, &opened, &status, state.app_of(id)).await

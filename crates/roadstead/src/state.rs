@@ -1,5 +1,5 @@
-//! What this machine remembers: which lease an app's name stands for, and the names of accounts. All of it can be
-//! lost: leases have numbers, and the chain knows the accounts.
+//! What this machine remembers: which lease an app's name stands for, the names of accounts, and who may have the keys of
+//! leases' images. All of it can be lost: leases have numbers, the chain knows the accounts, and pod files say the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,15 +47,7 @@ impl State {
     /// Reads what is remembered in `home` of the market at `deployment`.
     pub(crate) fn read(home: &Path, deployment: &Deployment) -> anyhow::Result<Self> {
         let path = home.join("state.json");
-        let all = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| {
-                format!("{} is damaged; it only keeps names and can be removed", path.display())
-            })?,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(err) => {
-                return Err(err).with_context(|| format!("{} cannot be read", path.display()));
-            }
-        };
+        let all = load(&path)?;
         let market = format!("{}:{}", deployment.chain_id, deployment.leases);
         Ok(Self { path, market, all })
     }
@@ -103,8 +95,9 @@ impl State {
 
     /// Remembers that `app` runs under `lease`.
     pub(crate) fn set_app(&mut self, app: &str, lease: u64) -> anyhow::Result<()> {
-        self.all.entry(self.market.clone()).or_default().apps.insert(app.to_owned(), lease);
-        self.write()
+        self.change(|market| {
+            market.apps.insert(app.to_owned(), lease);
+        })
     }
 
     /// The leases whose pods have encrypted images, and their keys.
@@ -112,27 +105,38 @@ impl State {
         self.market().map(|market| market.keys.clone()).unwrap_or_default()
     }
 
-    /// Remembers where the key of a lease's encrypted images is, and who may have it.
+    /// Remembers where the key of a lease's encrypted images is, and who may have it; with none, that it has no such images.
     pub(crate) fn set_key(&mut self, lease: u64, key: Option<&KeyFile>) -> anyhow::Result<()> {
-        let Some(key) = key else { return Ok(()) };
-        let market = self.all.entry(self.market.clone()).or_default();
-        let known = KnownKey { file: key.path.clone(), trust: key.sealed.trust().clone() };
-        market.keys.insert(lease, known);
-        self.write()
+        let known =
+            key.map(|key| KnownKey { file: key.path.clone(), trust: key.sealed.trust().clone() });
+        self.change(|market| match known {
+            Some(known) => drop(market.keys.insert(lease, known)),
+            None => drop(market.keys.remove(&lease)),
+        })
     }
 
     /// Forgets the app that ran under `lease`.
     pub(crate) fn forget(&mut self, lease: u64) -> anyhow::Result<()> {
-        let market = self.all.entry(self.market.clone()).or_default();
-        market.apps.retain(|_name, number| *number != lease);
-        market.keys.remove(&lease);
-        self.write()
+        self.change(|market| {
+            market.apps.retain(|_name, number| *number != lease);
+            market.keys.remove(&lease);
+        })
     }
 
     /// Remembers the name of an account.
     pub(crate) fn add_account(&mut self, account: &AccountName) -> anyhow::Result<()> {
-        let market = self.all.entry(self.market.clone()).or_default();
-        if market.accounts.insert(account.to_string()) { self.write() } else { Ok(()) }
+        self.change(|market| {
+            market.accounts.insert(account.to_string());
+        })
+    }
+
+    /// Changes what is remembered by now: since it was read here, another run may have written, and what that said of who
+    /// may have a key is not to be undone.
+    fn change(&mut self, how: impl FnOnce(&mut Market)) -> anyhow::Result<()> {
+        let before = load(&self.path)?;
+        self.all = before.clone();
+        how(self.all.entry(self.market.clone()).or_default());
+        if self.all == before { Ok(()) } else { self.write() }
     }
 
     fn write(&self) -> anyhow::Result<()> {
@@ -144,6 +148,19 @@ impl State {
         file.flush().with_context(failed)?;
         file.persist(&self.path).map_err(|err| err.error).with_context(failed)?;
         Ok(())
+    }
+}
+
+fn load(path: &Path) -> anyhow::Result<BTreeMap<String, Market>> {
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} is damaged; it can be removed: leases then have numbers only, and `unlock` needs --file",
+                path.display()
+            )
+        }),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(err) => Err(err).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
 
@@ -195,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn what_another_run_has_written_meanwhile_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let mut one = State::read(home.path(), &deployment(1)).unwrap();
+        let mut other = State::read(home.path(), &deployment(1)).unwrap();
+        one.set_app("shop", 7).unwrap();
+        other.set_app("blog", 8).unwrap();
+        one.forget(9).unwrap();
+        let state = State::read(home.path(), &deployment(1)).unwrap();
+        assert_eq!((state.lease_of("shop"), state.lease_of("blog")), (Some(7), Some(8)));
+    }
+
+    #[test]
     fn who_may_have_a_key_is_kept_with_it() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("app.key");
@@ -212,6 +241,9 @@ mod tests {
             let known = State::read(home.path(), &deployment(1)).unwrap().keys().remove(&lease);
             assert_eq!(known, Some(KnownKey { file: path.clone(), trust }));
         }
+        state.set_key(7, None).unwrap();
+        let known = State::read(home.path(), &deployment(1)).unwrap().keys();
+        assert_eq!(known.into_keys().collect::<Vec<_>>(), [8], "a pod without one has none");
         // One of which that is not known counts for nobody, rather than for everybody.
         let file = home.path().join("state.json");
         let text = std::fs::read_to_string(&file).unwrap();

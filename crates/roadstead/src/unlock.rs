@@ -171,7 +171,10 @@ async fn watch(settings: &Settings, args: &Args, session: &Session) -> anyhow::R
         }
         for (id, locked) in &leases {
             let looked = match locked {
-                Ok(locked) => look(session, *id, locked).await.map_err(|err| output::causes(&err)),
+                Ok(known) => {
+                    let looked = look(settings, args, session, *id, known).await;
+                    looked.map_err(|err| output::causes(&err))
+                }
                 Err(words) => Err(words.clone()),
             };
             match looked {
@@ -195,12 +198,18 @@ async fn watch(settings: &Settings, args: &Args, session: &Session) -> anyhow::R
     }
 }
 
-/// Sends the key of a lease if its start waits for it.
-async fn look(session: &Session, id: u64, locked: &Locked) -> anyhow::Result<bool> {
-    match locked.client.status(id).await?.key_request {
-        Some(request) => Ok(answer(session, id, locked, request).await? == Answer::Taken),
-        None => Ok(false),
-    }
+/// Sends the key of a lease if its start waits for it, by what is known by then of who may have it.
+async fn look(
+    settings: &Settings,
+    args: &Args,
+    session: &Session,
+    id: u64,
+    known: &Locked,
+) -> anyhow::Result<bool> {
+    let Some(request) = known.client.status(id).await?.key_request else { return Ok(false) };
+    let state = State::read(&settings.home, session.chain().deployment())?;
+    let locked = locked(settings, args, session, &state, id).await?;
+    Ok(answer(session, id, &locked, request).await? == Answer::Taken)
 }
 
 /// A lease that was named and takes no key.

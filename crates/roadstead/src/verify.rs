@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::provider::wire::{ApiError, Attestation, ServedHost, WELL_KNOWN};
+use ::provider::wire::{ApiError, ServedHost, WELL_KNOWN};
 use alloy::primitives::{Address, B256};
 use anyhow::{Context as _, bail, ensure};
 use chain::Chain;
@@ -181,6 +181,9 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
         bail!(NotServed::OtherMarket(site.url.into(), served.chain_id, served.leases));
     }
     in_between(&served, seen)?;
+    if args.wanted.require.is_some() {
+        ends_there(served.connection)?;
+    }
 
     let on_chain = OnChain::read(&chain, served.lease).await?;
     agrees(&site.host, &served, &on_chain)?;
@@ -194,7 +197,9 @@ pub(crate) async fn run(settings: &Settings, args: &Args) -> anyhow::Result<()> 
     let subject = subject(&chain, &site.host, &served, nonce).await?;
     let attestation = served.attestation.clone();
     let attestation = attestation.context("the provider was asked for evidence and sent none")?;
-    let found = judge(&args.wanted, attestation, &subject)
+    let found = args
+        .wanted
+        .judge(attestation, &subject)
         .with_context(|| format!("nothing proves who serves {}", site.host))?;
     tell(settings, &site, &served, &on_chain, &subject, &found)
 }
@@ -280,20 +285,17 @@ async fn subject(
     })
 }
 
-fn judge(wanted: &Wanted, answer: Attestation, subject: &Subject) -> anyhow::Result<Found> {
-    let found = wanted.judge(answer, subject)?;
-    let connection = subject.visit.as_ref().map(|visit| visit.connection);
+/// Whether a connection ends at the provider, and nobody else has its key.
+fn ends_there(connection: Connection) -> anyhow::Result<()> {
     match connection {
-        _ if wanted.require.is_none() => (),
-        Some(Connection::Provider(_)) => (),
-        Some(Connection::Publisher(_)) => bail!(
+        Connection::Provider(_) => Ok(()),
+        Connection::Publisher(_) => bail!(
             "--require asks for a connection that ends at the provider, and the app's publisher has this one's key, too"
         ),
-        Some(Connection::None) | None => bail!(
+        Connection::None => bail!(
             "--require asks for a connection that ends at the provider, and this one is not encrypted; ask with https://"
         ),
     }
-    Ok(found)
 }
 
 fn tell(
@@ -431,6 +433,19 @@ mod tests {
 
     #[test]
     fn what_is_required_ends_at_the_provider() {
+        ends_there(Connection::Provider([8; 32])).unwrap();
+        for (connection, wanted) in [
+            (Connection::Publisher([8; 32]), "the app's publisher has this one's key, too"),
+            (Connection::None, "this one is not encrypted"),
+        ] {
+            let said = ends_there(connection).unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_was_signed_for_another_connection_does_not_count() {
+        use ::provider::wire::Attestation;
         use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
         use seal::attest::Unattested;
 
@@ -449,13 +464,13 @@ mod tests {
             Attestation::Unattested(Unattested { signature })
         };
         let ours = subject(Connection::Provider([8; 32]));
-        let found = judge(&Wanted::default(), signed(&ours), &ours).unwrap();
+        let found = Wanted::default().judge(signed(&ours), &ours).unwrap();
         assert!(matches!(found, Found::Unattested));
-        // What was signed for another connection, or as somebody else's key, does not count for this one.
+        // Or as somebody else's key.
         for other in
             [Connection::Provider([9; 32]), Connection::Publisher([8; 32]), Connection::None]
         {
-            let err = judge(&Wanted::default(), signed(&subject(other)), &ours).unwrap_err();
+            let err = Wanted::default().judge(signed(&subject(other)), &ours).unwrap_err();
             assert!(err.to_string().contains("not even its wallet signed"), "{err}");
         }
     }

@@ -180,6 +180,8 @@ async fn a_visitor_finds_out_what_runs_and_who_stands_in_between() -> anyhow::Re
         let said = verify(&who, "http", SHOP, ingress, &[]).await?.json()?;
         ensure!(said["connection"] == serde_json::json!({ "key": "none" }), "{said}");
         ensure!(said["bound"] == false && said["lease"] == lease, "{said}");
+        let said = verify(&who, "http", SHOP, ingress, &["--require", "any"]).await?;
+        said.refused(1, &["--require", "is not encrypted"])?;
         let url = format!("http://{SHOP}:{}", ingress.port());
         let shown = who.on_a_terminal(&["verify", &url, "--address", "127.0.0.1"]).await?;
         for words in ["UNATTESTED", "nothing binds this connection", "for lease"] {
@@ -213,6 +215,11 @@ async fn a_visitor_finds_out_what_runs_and_who_stands_in_between() -> anyhow::Re
         .await?;
         let said = verify(&who, "https", OWN, front.address, &[]).await?;
         said.refused(1, &["nothing proves who serves", "not even its wallet signed"])?;
+
+        // Nor does a key that is good for another host pass for this one's.
+        let other = Between::start(&own, https, own.certificate.as_bytes(), OWN, |answer| answer);
+        let said = verify(&who, "https", SHOP, other.await?.address, &[]).await?;
+        said.refused(1, &["is not the ingress of a provider of this market", "421"])?;
 
         // Where no lease has the host, nobody answers for it.
         let said = verify(&who, "https", "other.example.org", https, &[]).await?;

@@ -74,7 +74,7 @@ impl Subject {
             [domain, &self.nonce, &chain_id, &self.provider, &self.sealing_key.0, &self.tls_key];
         let mut bytes = fields.concat();
         if let Some(Visit { host, connection, lease, pod }) = &self.visit {
-            let (kind, key) = connection.parts();
+            let (kind, key) = (connection.kind(), connection.key().unwrap_or_default());
             bytes.extend([&host[..], &[kind], &key, &lease.to_be_bytes(), pod].concat());
         }
         let hash = digest::digest(&digest::SHA512, &bytes);
@@ -99,11 +99,11 @@ impl Connection {
         }
     }
 
-    fn parts(&self) -> (u8, [u8; 32]) {
+    fn kind(&self) -> u8 {
         match self {
-            Self::None => (0, [0; 32]),
-            Self::Provider(key) => (1, *key),
-            Self::Publisher(key) => (2, *key),
+            Self::None => 0,
+            Self::Provider(_) => 1,
+            Self::Publisher(_) => 2,
         }
     }
 }

@@ -68,17 +68,20 @@ mod tests {
         attest::{Connection, Evidence},
     };
 
-    #[test]
-    fn says_what_it_is() {
-        let subject = Subject {
+    fn message(visit: Option<Visit>) -> String {
+        Unattested::message(&Subject {
             nonce: [1; 32],
             chain_id: 31_337,
             provider: [2; 20],
             sealing_key: SealingPublicKey([3; 32]),
             tls_key: [4; 32],
-            visit: None,
-        };
-        let message = Unattested::message(&subject);
+            visit,
+        })
+    }
+
+    #[test]
+    fn says_what_it_is() {
+        let message = message(None);
         assert!(message.starts_with("UNATTESTED: "), "{message}");
         let fields = [[1_u8; 32], [3; 32], [4; 32]].map(hex::encode);
         assert!(fields.iter().all(|field| message.contains(field)), "{message}");
@@ -94,17 +97,8 @@ mod tests {
             lease: 7,
             pod: [8; 32],
         };
-        let subject = Subject {
-            nonce: [1; 32],
-            chain_id: 31_337,
-            provider: [2; 20],
-            sealing_key: SealingPublicKey([3; 32]),
-            tls_key: [4; 32],
-            visit: Some(visit),
-        };
-        let message = Unattested::message(&subject);
-        let without = Unattested::message(&Subject { visit: None, ..subject });
-        let more = message.strip_prefix(&without).unwrap();
+        let told = message(Some(visit));
+        let more = told.strip_prefix(&message(None)).unwrap();
         let fields = [[5_u8; 32], [6; 32], [8; 32]].map(hex::encode);
         assert!(fields.iter().all(|field| more.contains(field)), "{more}");
         assert!(more.contains("brought by the publisher") && more.contains("Lease: 7"), "{more}");

@@ -83,7 +83,13 @@ async fn the_key_is_that_of_the_visitors_connection() {
         let answer = ask_of(name, &brought).await;
         assert!(answer.ends_with(&told(&brought, true)), "{answer}");
     }
-    // Whatever host is asked for on it.
+    // What is shown for another host may be another publisher's.
     let answer = ask_of("other.example", &issued).await;
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    // Of its own host it is told.
+    let issued = Own::new("app.example");
+    secure.certificates.issue("app.example", &issued.certificate);
+    secure.show([]);
+    let answer = ask_of("app.example", &issued).await;
     assert!(answer.ends_with(&told(&issued, false)), "{answer}");
 }
