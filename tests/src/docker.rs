@@ -9,10 +9,10 @@ use bollard::{
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{
-        CreateImageOptionsBuilder, KillContainerOptions, ListConfigsOptionsBuilder,
-        ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-        ListSecretsOptionsBuilder, ListServicesOptionsBuilder, ListVolumesOptionsBuilder,
-        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions,
+        CreateImageOptionsBuilder, KillContainerOptions, ListContainersOptionsBuilder,
+        ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListSecretsOptionsBuilder,
+        ListServicesOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions,
         TagImageOptionsBuilder,
     },
 };
@@ -166,17 +166,14 @@ impl Docker {
         Ok(services.into_iter().filter_map(|service| service.id).collect())
     }
 
-    /// The names of a provider's secrets and configs in the swarm that the engine is a manager of.
+    /// The names of a provider's secrets in the swarm that the engine is a manager of.
     ///
     /// # Errors
     /// When it is none.
     pub async fn files(&self, provider: Address) -> anyhow::Result<Vec<String>> {
         let secrets = ListSecretsOptionsBuilder::new().filters(&of(provider)).build();
         let secrets = self.0.list_secrets(Some(secrets)).await?.into_iter();
-        let configs = ListConfigsOptionsBuilder::new().filters(&of(provider)).build();
-        let configs = self.0.list_configs(Some(configs)).await?.into_iter();
-        let configs = configs.filter_map(|config| config.spec?.name);
-        Ok(secrets.filter_map(|secret| secret.spec?.name).chain(configs).collect())
+        Ok(secrets.filter_map(|secret| secret.spec?.name).collect())
     }
 
     /// The names of all containers, networks and volumes of a provider.

@@ -194,6 +194,7 @@ impl From<EngineError> for Refusal {
             | EngineError::NotInCluster(_)
             | EngineError::Cluster(_)
             | EngineError::Unplaced(_)
+            | EngineError::Lingers
             | EngineError::Silent(_)
             | EngineError::NoNetwork
             | EngineError::Firewall(_)

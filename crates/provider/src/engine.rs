@@ -107,6 +107,8 @@ pub(crate) enum EngineError {
     Cluster(#[from] ClusterError),
     #[error("it is on no machine of the cluster yet: {0}")]
     Unplaced(String),
+    #[error("what ran before has not stopped yet")]
+    Lingers,
     #[error("machine {0} does not answer")]
     Silent(String),
     #[error("there is no free network left for the pod")]
@@ -331,7 +333,7 @@ impl Engine {
             let (Some(id), Some(service)) = (summary.id, labels.get("roadstead.service")) else {
                 continue;
             };
-            let pod = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
+            let pod = pod_of(&labels);
             let networks = summary.network_settings.and_then(|settings| settings.networks);
             let ip = networks.and_then(|networks| {
                 // On whichever network: the host reaches it on all of them.
@@ -347,7 +349,7 @@ impl Engine {
         for (labels, container) in swarm.services(&self.mine()).await? {
             let Some(found) = found(&mut pods, Some(&labels)) else { continue };
             let Some(service) = labels.get("roadstead.service") else { continue };
-            let pod = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
+            let pod = pod_of(&labels);
             let pod = found.pods.entry(pod.unwrap_or_default()).or_default();
             pod.extend(container.map(|container| (service.clone(), container)));
         }
@@ -558,7 +560,7 @@ impl Engine {
         let options = ListNetworksOptionsBuilder::new().filters(&self.mine()).build();
         for network in self.docker.list_networks(Some(options)).await? {
             let labels = network.labels.as_ref();
-            let pod = labels.and_then(|labels| labels.get("roadstead.pod")?.parse().ok());
+            let pod = labels.and_then(pod_of);
             if !is_of(labels, key) || !unwanted(pod.unwrap_or_default()) {
                 continue;
             }
@@ -663,6 +665,11 @@ fn key(labels: &HashMap<String, String>) -> Option<PodKey> {
     let lease = labels.get("roadstead.lease")?.parse().ok()?;
     let opening: B256 = labels.get("roadstead.opening")?.parse().ok()?;
     Some(PodKey { lease, opening })
+}
+
+/// Of which of a lease's pods the labels say that something is.
+fn pod_of(labels: &HashMap<String, String>) -> Option<PodHash> {
+    labels.get("roadstead.pod")?.parse().ok()
 }
 
 fn is_of(labels: Option<&HashMap<String, String>>, wanted: PodKey) -> bool {

@@ -92,6 +92,8 @@ pub(crate) enum Actual {
     Whole,
     /// Everything is there and frozen.
     Frozen,
+    /// Everything is there, and some of it is frozen.
+    Half,
 }
 
 /// The decision, for a lease at a block whose time is `now`.
@@ -103,19 +105,19 @@ fn decide(lease: &Lease, now: u64, actual: Actual) -> Option<Action> {
         State::Pending if now > lease.start_by => Some(Action::Close(CloseReason::StartMissed)),
         State::Pending => Some(match actual {
             Actual::Whole => Action::Activate,
-            Actual::Frozen => Action::Thaw,
+            Actual::Frozen | Actual::Half => Action::Thaw,
             Actual::Absent | Actual::Partial => Action::Start,
         }),
         State::Active if now > lease.funded_until.saturating_add(lease.lock) => {
             Some(Action::Close(CloseReason::AccountDry))
         }
         State::Active if now > lease.funded_until => match actual {
-            Actual::Whole | Actual::Partial => Some(Action::Pause),
+            Actual::Whole | Actual::Partial | Actual::Half => Some(Action::Pause),
             Actual::Absent | Actual::Frozen => None,
         },
         State::Active => match actual {
             Actual::Whole => None,
-            Actual::Frozen => Some(Action::Thaw),
+            Actual::Frozen | Actual::Half => Some(Action::Thaw),
             Actual::Absent | Actual::Partial => Some(Action::Start),
         },
     }
@@ -132,9 +134,11 @@ pub(crate) fn actual(found: Option<&Found>, hash: PodHash, pod: Option<&Pod>) ->
     if !pod.services().iter().all(up) {
         return Actual::Partial;
     }
-    match containers.values().any(|container| container.state == S::PAUSED) {
-        true => Actual::Frozen,
-        false => Actual::Whole,
+    let any = |state| containers.values().any(|container| container.state == state);
+    match (any(S::PAUSED), any(S::RUNNING)) {
+        (false, _) => Actual::Whole,
+        (true, false) => Actual::Frozen,
+        (true, true) => Actual::Half,
     }
 }
 
@@ -180,7 +184,10 @@ pub(crate) struct Shared {
 
 /// Which of a lease's pods is the one that runs, while it is not simply the one that the chain names.
 #[derive(Debug, Default)]
-pub(crate) struct Runs(Mutex<HashMap<PodKey, Run>>, Looks);
+pub(crate) struct Runs {
+    runs: Mutex<HashMap<PodKey, Run>>,
+    looks: Looks,
+}
 
 /// In which order containers were looked at: a pass and a job look at the same time, and what the one saw that began first
 /// must not take back where the other has sent requests to since.
@@ -214,7 +221,7 @@ struct Run {
 
 impl Runs {
     fn lock(&self) -> MutexGuard<'_, HashMap<PodKey, Run>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a lease is to run: what the chain says, unless that was tried and failed.
@@ -337,12 +344,12 @@ impl Reconciler {
 
     async fn pass(&mut self) -> Result<(), PassError> {
         let snapshot = self.follower.read().await?;
-        let look = self.shared.runs.1.begin();
+        let look = self.shared.runs.looks.begin();
         let began = Instant::now();
         let pods = self.shared.engine.pods().await?;
         self.shared.house.metrics.listed(began.elapsed());
         let now = snapshot.head.timestamp;
-        if self.shared.runs.1.is_newest(look) {
+        if self.shared.runs.looks.is_newest(look) {
             self.shared.route(&snapshot, &pods);
         }
 
@@ -483,7 +490,7 @@ mod tests {
     #[test]
     fn decisions() {
         use Action::{Activate, Close, Pause, Remove, Start, Thaw};
-        use Actual::{Absent, Frozen, Partial, Whole};
+        use Actual::{Absent, Frozen, Half, Partial, Whole};
         let check = |state, over, now, actual, wanted| {
             assert_eq!(
                 decide(&lease(state, over), now, actual),
@@ -501,6 +508,8 @@ mod tests {
         check(State::Active, false, 1_000, Frozen, Some(Thaw));
         check(State::Active, false, 1_001, Whole, Some(Pause));
         check(State::Active, false, 1_001, Frozen, None);
+        check(State::Active, false, 1_000, Half, Some(Thaw));
+        check(State::Active, false, 1_001, Half, Some(Pause));
         check(State::Active, false, 1_050, Frozen, None);
         check(State::Active, false, 1_051, Frozen, Some(Close(CloseReason::AccountDry)));
 

@@ -233,7 +233,7 @@ impl Keeper {
         self.show_page(wanted.enabled.page).await?;
         let found = match actual(Some(&found), wanted.hash, Some(&wanted.pod)) {
             Actual::Whole => found,
-            Actual::Absent | Actual::Partial | Actual::Frozen => {
+            Actual::Absent | Actual::Partial | Actual::Frozen | Actual::Half => {
                 self.bring_up(&wanted).await?;
                 self.found().await?
             }

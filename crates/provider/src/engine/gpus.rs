@@ -102,7 +102,7 @@ fn taken(
     use ContainerSummaryStateEnum as S;
     let holds = |(labels, state): &(HashMap<String, String>, S)| {
         let stopped = matches!(state, S::CREATED | S::EXITED | S::DEAD);
-        let of = labels.get("roadstead.pod").and_then(|text| text.parse().ok());
+        let of = super::pod_of(labels);
         !(stopped && key(labels) == Some(lease) && of != Some(pod))
     };
     let names = |(labels, _): (HashMap<String, String>, S)| {

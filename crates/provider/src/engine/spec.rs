@@ -213,8 +213,9 @@ fn tmpfs(service: &Service) -> HashMap<String, String> {
 fn restart(restart: Restart) -> RestartPolicy {
     let (name, most) = match restart {
         Restart::No => (RestartPolicyNameEnum::NO, None),
-        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
-        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        // With `always` the engine, when it is started again, would start what was stopped, too: a pod that another has taken the
+        // place of. What is missing the reconciler starts in any case.
+        Restart::Always | Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
         Restart::OnFailure { max } => (RestartPolicyNameEnum::ON_FAILURE, max.map(i64::from)),
     };
     RestartPolicy { name: Some(name), maximum_retry_count: most }

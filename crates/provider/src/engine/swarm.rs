@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -20,16 +21,15 @@ use bollard::{
     Docker,
     errors::Error as DockerError,
     models::{
-        ConfigSpec, ContainerSummary, ContainerSummaryStateEnum, EndpointPortConfigProtocolEnum,
-        EventMessage, NetworkAttachmentConfig, NetworkCreateRequest, PortSummaryTypeEnum,
-        SecretSpec, Service as SwarmService, SystemInfo, Task as SwarmTask,
-        TaskSpecContainerSpecConfigs, TaskSpecContainerSpecFile, TaskSpecContainerSpecFile1,
+        ContainerSummary, ContainerSummaryStateEnum, EndpointPortConfigProtocolEnum, EventMessage,
+        NetworkAttachmentConfig, NetworkCreateRequest, PortSummaryTypeEnum, SecretSpec,
+        Service as SwarmService, SystemInfo, Task as SwarmTask, TaskSpecContainerSpecFile,
         TaskSpecContainerSpecSecrets, TaskState,
     },
     query_parameters::{
-        EventsOptionsBuilder, ImportImageOptionsBuilder, ListConfigsOptionsBuilder,
-        ListContainersOptionsBuilder, ListSecretsOptionsBuilder, ListServicesOptionsBuilder,
-        ListTasksOptionsBuilder, RemoveImageOptionsBuilder, UpdateServiceOptionsBuilder,
+        EventsOptionsBuilder, ImportImageOptionsBuilder, ListContainersOptionsBuilder,
+        ListSecretsOptionsBuilder, ListServicesOptionsBuilder, ListTasksOptionsBuilder,
+        RemoveImageOptionsBuilder, UpdateServiceOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
@@ -42,7 +42,7 @@ use self::{
 };
 use super::{
     Container, Engine, EngineError, Image, Order, Readiness, Stage, ended_well, gone, is_missing,
-    is_of, listens, parse_time,
+    is_of, listens, parse_time, pod_of,
 };
 use crate::{causes, config::Config, leases::PodKey};
 
@@ -137,13 +137,9 @@ impl Swarm {
         };
         let node = node.ok_or_else(unplaced)?;
         match task.answers {
-            true => self.engine(node),
+            true => Ok(node.docker()?),
             false => Err(EngineError::Silent(node.name.clone())),
         }
-    }
-
-    fn engine<'a>(&'a self, node: &'a Node) -> Result<&'a Docker, EngineError> {
-        Ok(node.docker()?)
     }
 
     /// The machines that the swarm hears of, with their engines.
@@ -273,10 +269,9 @@ impl Swarm {
         mine: &HashMap<String, Vec<String>>,
         key: PodKey,
         unwanted: &impl Fn(PodHash) -> bool,
-    ) -> Result<(), DockerError> {
+    ) -> Result<(), EngineError> {
         let theirs = |labels: Option<&HashMap<String, String>>| {
-            let pod = labels.and_then(|labels| labels.get("roadstead.pod")?.parse().ok());
-            is_of(labels, key) && unwanted(pod.unwrap_or_default())
+            is_of(labels, key) && unwanted(labels.and_then(pod_of).unwrap_or_default())
         };
         let options = ListServicesOptionsBuilder::new().filters(mine).build();
         let mut removed = BTreeSet::new();
@@ -294,12 +289,6 @@ impl Swarm {
                 gone(self.manager.delete_secret(&secret.id.unwrap_or_default()).await)?;
             }
         }
-        let options = ListConfigsOptionsBuilder::new().filters(mine).build();
-        for config in self.manager.list_configs(Some(options)).await? {
-            if theirs(config.spec.as_ref().and_then(|spec| spec.labels.as_ref())) {
-                gone(self.manager.delete_config(&config.id.unwrap_or_default()).await)?;
-            }
-        }
         Ok(())
     }
 
@@ -308,7 +297,10 @@ impl Swarm {
         &self,
         mine: &HashMap<String, Vec<String>>,
         services: &BTreeSet<String>,
-    ) -> Result<(), DockerError> {
+    ) -> Result<(), EngineError> {
+        if services.is_empty() {
+            return Ok(());
+        }
         for _ in 0..GONE_POLLS {
             let options = ListTasksOptionsBuilder::new().filters(mine).build();
             let tasks = self.manager.list_tasks(Some(options)).await?;
@@ -324,8 +316,8 @@ impl Swarm {
             }
             tokio::time::sleep(GONE_POLL).await;
         }
-        // What is still there keeps what it uses; that is removed with the next try.
-        Ok(())
+        // Nothing is made beside it that could write to the same volumes; the next pass tries again.
+        Err(EngineError::Lingers)
     }
 
     /// What happens to a provider's containers on any machine, from `since` on, with no end.
@@ -339,27 +331,48 @@ impl Swarm {
     }
 }
 
+/// The events of one machine, a window of time after the other: one that is gone says nothing, and ends nothing.
 fn node_events(
     node: Node,
     filters: HashMap<String, Vec<String>>,
     since: SystemTime,
 ) -> BoxStream<'static, EventMessage> {
-    let windows = futures::stream::unfold(since, move |since| {
-        let (node, filters) = (node.clone(), filters.clone());
+    // Up to when all was told: the last event, or the end of the last window that was not broken off.
+    let told = Arc::new(Mutex::new(since));
+    let windows = futures::stream::unfold((), move |()| {
+        let (node, filters, told) = (node.clone(), filters.clone(), Arc::clone(&told));
+        let tell = move |up_to: SystemTime| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = up_to.max(*told);
+            *told
+        };
         async move {
-            let until = SystemTime::now() + EVENTS;
+            let (since, until) = (tell(SystemTime::UNIX_EPOCH), SystemTime::now() + EVENTS);
             let options = EventsOptionsBuilder::new().since(&stamp(since)).until(&stamp(until));
             let options = options.filters(&filters).build();
             let Ok(docker) = node.docker() else {
                 tokio::time::sleep(AGAIN).await;
-                return Some((futures::stream::empty().boxed(), since));
+                return Some((futures::stream::empty().boxed(), ()));
             };
-            let begun = docker.events(Some(options)).filter_map(|event| async { event.ok() });
+            let (heard, over) = (tell.clone(), tell);
+            let events = docker.events(Some(options)).filter_map(|event| async { event.ok() });
+            let events = events.inspect(move |event| {
+                let nanos = event.time_nano.and_then(|nanos| u64::try_from(nanos).ok());
+                // The next one, or this would be told again.
+                let next = nanos.map(|nanos| Duration::from_nanos(nanos.saturating_add(1)));
+                heard(SystemTime::UNIX_EPOCH + next.unwrap_or_default());
+            });
+            let whole = futures::stream::once(async move {
+                if SystemTime::now() >= until {
+                    over(until);
+                }
+            });
+            let whole = whole.filter_map(|()| async { None });
             let end = tokio::time::sleep(EVENTS + AGAIN);
             // Whoever refuses at once is not asked at once again.
             let patience = futures::stream::once(tokio::time::sleep(Duration::from_secs(1)));
             let patience = patience.filter_map(|()| async { None });
-            Some((begun.take_until(end).chain(patience).boxed(), until))
+            Some((events.chain(whole).take_until(end).chain(patience).boxed(), ()))
         }
     });
     windows.flatten().boxed()
@@ -537,7 +550,7 @@ impl Engine {
             (Some((node, exec)), Some(swarm)) => {
                 let known = swarm.nodes.get(node);
                 let known = known.ok_or_else(|| EngineError::Unplaced(node.to_owned()))?;
-                Ok((swarm.engine(known)?, exec, node == swarm.here))
+                Ok((known.docker()?, exec, node == swarm.here))
             }
             _ => Ok((&self.docker, name, true)),
         }
@@ -578,13 +591,16 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let prefix = order.key.of(order.hash);
         let name = service_name(&prefix, label);
-        let there = match swarm.manager.inspect_service(&name, None).await {
-            Err(err) if is_missing(&err) => None,
-            found => Some(found?),
-        };
-        // Whether it runs is the swarm's to see to.
-        if there.as_ref().is_some_and(|service| replicas(service) > 0) {
-            return Ok(());
+        match swarm.manager.inspect_service(&name, None).await {
+            Err(err) if is_missing(&err) => (),
+            found => {
+                let found = found?;
+                // Whether one runs that is to run is the swarm's to see to.
+                if replicas(&found) == 0 {
+                    scale(&swarm.manager, found, 1).await?;
+                }
+                return Ok(());
+            }
         }
         if let Some(paths) = spec::declared(service, &image.volumes) {
             return Err(EngineError::Declared { service: label.clone(), paths });
@@ -592,8 +608,7 @@ impl Engine {
         let mut labels = self.labels(order.key, order.block);
         labels.insert("roadstead.pod".into(), order.hash.to_string());
         labels.insert("roadstead.service".into(), label.to_string());
-        let (secrets, configs) =
-            self.share_files(swarm, order, label, (service, image), &labels).await?;
+        let files = self.share_files(swarm, order, label, (service, image), &labels).await?;
         let attached = service.attachments().into_iter().filter_map(|(name, attachment)| {
             let aliases = attachment.aliases.iter().map(ToString::to_string);
             Some(NetworkAttachmentConfig {
@@ -610,21 +625,16 @@ impl Engine {
             dns: &self.dns,
             image: &image.id,
             image_entrypoint: &image.entrypoint,
-            secrets,
-            configs,
+            files,
             machines: &swarm.label,
             home: &swarm.here,
             labels,
         };
-        let wanted = spec::service(label, service, place);
-        match there {
-            None => drop(swarm.manager.create_service(wanted, None).await?),
-            Some(stopped) => update(&swarm.manager, &name, &stopped, wanted).await?,
-        }
+        drop(swarm.manager.create_service(spec::service(label, service, place), None).await?);
         Ok(())
     }
 
-    /// Gives the swarm the secrets and configs of one service.
+    /// Gives the swarm the secrets and configs of one service: both as secrets, which it keeps encrypted and lays down in memory.
     async fn share_files(
         &self,
         swarm: &Swarm,
@@ -632,8 +642,7 @@ impl Engine {
         label: &Label,
         (service, image): (&Service, &Image),
         labels: &HashMap<String, String>,
-    ) -> Result<(Vec<TaskSpecContainerSpecSecrets>, Vec<TaskSpecContainerSpecConfigs>), EngineError>
-    {
+    ) -> Result<Vec<TaskSpecContainerSpecSecrets>, EngineError> {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let prefix = order.key.of(order.hash);
         let placed = || service.secrets.values().chain(service.configs.values());
@@ -642,56 +651,40 @@ impl Engine {
             // Who runs as somebody else than root could not read what is root's.
             false => self.owner(label, service, image).await?,
         };
-        let manager = &swarm.manager;
-        let mut secrets = Vec::new();
+        let mut files = Vec::new();
         for (target, file) in &service.secrets {
             let source = file.source.as_str();
             let value = order.secrets.0.get(source);
             let value = value.ok_or_else(|| EngineError::SecretMissing(source.to_owned()))?;
             fits(label, &format!("secret {source}"), value)?;
+            files.push((target, file, value.as_slice()));
+        }
+        for (target, file) in &service.configs {
+            let contents = order.pod.configs().get(&file.source).map_or("", String::as_str);
+            files.push((target, file, contents.as_bytes()));
+        }
+        let mut shared = Vec::new();
+        for (target, file, contents) in files {
             let name = file_name(&prefix, label, target.as_str());
             let spec = SecretSpec {
                 name: Some(name.clone()),
                 labels: Some(labels.clone()),
-                data: Some(STANDARD.encode(value.as_slice())),
+                data: Some(STANDARD.encode(contents)),
                 ..SecretSpec::default()
             };
-            let id = make_secret(manager, &name, spec).await?;
-            secrets.push(TaskSpecContainerSpecSecrets {
+            let id = make_secret(&swarm.manager, &name, spec).await?;
+            shared.push(TaskSpecContainerSpecSecrets {
                 file: Some(TaskSpecContainerSpecFile {
                     name: Some(target.to_string()),
                     uid: Some(file.uid.unwrap_or(user).to_string()),
                     gid: Some(file.gid.unwrap_or(group).to_string()),
                     mode: Some(file.mode.into()),
                 }),
-                secret_id: id,
+                secret_id: Some(id),
                 secret_name: Some(name),
             });
         }
-        let mut configs = Vec::new();
-        for (target, file) in &service.configs {
-            let contents = order.pod.configs().get(&file.source).map_or("", String::as_str);
-            let name = file_name(&prefix, label, target.as_str());
-            let spec = ConfigSpec {
-                name: Some(name.clone()),
-                labels: Some(labels.clone()),
-                data: Some(STANDARD.encode(contents)),
-                ..ConfigSpec::default()
-            };
-            let id = make_config(manager, &name, spec).await?;
-            configs.push(TaskSpecContainerSpecConfigs {
-                file: Some(TaskSpecContainerSpecFile1 {
-                    name: Some(target.to_string()),
-                    uid: Some(file.uid.unwrap_or(user).to_string()),
-                    gid: Some(file.gid.unwrap_or(group).to_string()),
-                    mode: Some(file.mode.into()),
-                }),
-                config_id: id,
-                config_name: Some(name),
-                runtime: None,
-            });
-        }
-        Ok((secrets, configs))
+        Ok(shared)
     }
 
     /// Stops the services of one pod of a lease in a cluster, and waits until they have.
@@ -705,18 +698,14 @@ impl Engine {
         let options = ListServicesOptionsBuilder::new().filters(&mine).build();
         let mut stopped = BTreeSet::new();
         for service in swarm.manager.list_services(Some(options)).await? {
-            let Some(mut wanted) = service.spec.clone() else { continue };
-            let labels = wanted.labels.as_ref();
-            let of = labels.and_then(|labels| labels.get("roadstead.pod")?.parse().ok());
-            if !is_of(labels, key) || of != Some(pod) {
+            let labels = service.spec.as_ref().and_then(|spec| spec.labels.as_ref());
+            if !is_of(labels, key) || labels.and_then(pod_of) != Some(pod) {
                 continue;
             }
-            wanted.mode = Some(spec::replicas(0));
-            let id = service.id.clone().unwrap_or_default();
-            update(&swarm.manager, &id, &service, wanted).await?;
-            stopped.insert(id);
+            stopped.insert(service.id.clone().unwrap_or_default());
+            scale(&swarm.manager, service, 0).await?;
         }
-        Ok(swarm.until_gone(&mine, &stopped).await?)
+        swarm.until_gone(&mine, &stopped).await
     }
 
     /// Removes the services of those pods of a lease that are `unwanted`, and what the swarm was given for them.
@@ -726,7 +715,7 @@ impl Engine {
         key: PodKey,
         unwanted: &impl Fn(PodHash) -> bool,
     ) -> Result<(), EngineError> {
-        Ok(swarm.remove(&self.mine(), key, unwanted).await?)
+        swarm.remove(&self.mine(), key, unwanted).await
     }
 
     /// How far a service is in a cluster. The swarm itself waits for its health check.
@@ -736,6 +725,12 @@ impl Engine {
         task: &Task,
         service: &Service,
     ) -> Result<Readiness, EngineError> {
+        // Its machine has said so before the swarm has heard how it ended.
+        let ended = ContainerSummaryStateEnum::EXITED;
+        if container.state == ended && as_container(task.state) != ended {
+            let why = "it has ended, and the swarm has yet to say how";
+            return Ok(Readiness::NotYet(why.into()));
+        }
         if task.state == TaskState::RUNNING {
             let docker = match self.of(container) {
                 Ok(docker) => docker,
@@ -750,11 +745,17 @@ impl Engine {
         }
         let words = async |container: &Container| match self.of(container) {
             Ok(docker) => self.last_words(docker, &container.id, task.code).await,
-            Err(_gone) => format!("it ended with code {}", task.code),
+            Err(_gone) => {
+                let trouble = task.trouble.clone();
+                trouble.unwrap_or_else(|| format!("it ended with code {}", task.code))
+            }
         };
-        if container.state == ContainerSummaryStateEnum::EXITED {
+        if container.state == ended {
             return Ok(match service.restart {
-                _ if ended_well(service, task.code) => Readiness::Ready,
+                // One that never ran has no code, which looks like a good one.
+                _ if task.state == TaskState::COMPLETE && ended_well(service, task.code) => {
+                    Readiness::Ready
+                }
                 Restart::No => Readiness::Failed(words(container).await),
                 Restart::Always | Restart::OnFailure { .. } | Restart::UnlessStopped => {
                     Readiness::NotYet(words(container).await)
@@ -802,47 +803,29 @@ impl Engine {
     }
 }
 
-/// Has a service be as `wanted`.
-async fn update(
-    manager: &Docker,
-    name: &str,
-    before: &SwarmService,
-    wanted: bollard::models::ServiceSpec,
-) -> Result<(), DockerError> {
-    let version = before.version.as_ref().and_then(|version| version.index).unwrap_or_default();
+/// Has a service have so many containers, and leaves the rest of it as it is.
+async fn scale(manager: &Docker, service: SwarmService, count: i64) -> Result<(), DockerError> {
+    let version = service.version.and_then(|version| version.index).unwrap_or_default();
     let version = i32::try_from(version).unwrap_or(i32::MAX);
     let options = UpdateServiceOptionsBuilder::new().version(version).build();
-    manager.update_service(name, wanted, options, None).await.map(drop)
+    let mut wanted = service.spec.unwrap_or_default();
+    wanted.mode = Some(spec::replicas(count));
+    let id = service.id.unwrap_or_default();
+    manager.update_service(&id, wanted, options, None).await.map(drop)
 }
 
-/// Makes a secret; its id. What is left of a start that was broken off is made anew, as another envelope may have come since;
-/// what a service has that was stopped is what it was.
+/// Makes a secret; its id. What is left of a start that was broken off is made anew, as another envelope may have come since.
 async fn make_secret(
     manager: &Docker,
     name: &str,
     spec: SecretSpec,
-) -> Result<Option<String>, DockerError> {
+) -> Result<String, DockerError> {
     match manager.create_secret(spec.clone()).await {
-        Err(err) if is_taken(&err) => match gone(manager.delete_secret(name).await) {
-            Ok(()) => Ok(Some(manager.create_secret(spec).await?.id)),
-            Err(_used) => Ok(manager.inspect_secret(name).await?.id),
-        },
-        made => Ok(Some(made?.id)),
-    }
-}
-
-/// Makes a config, in the same way.
-async fn make_config(
-    manager: &Docker,
-    name: &str,
-    spec: ConfigSpec,
-) -> Result<Option<String>, DockerError> {
-    match manager.create_config(spec.clone()).await {
-        Err(err) if is_taken(&err) => match gone(manager.delete_config(name).await) {
-            Ok(()) => Ok(Some(manager.create_config(spec).await?.id)),
-            Err(_used) => Ok(manager.inspect_config(name).await?.id),
-        },
-        made => Ok(Some(made?.id)),
+        Err(err) if is_taken(&err) => {
+            gone(manager.delete_secret(name).await)?;
+            Ok(manager.create_secret(spec).await?.id)
+        }
+        made => Ok(made?.id),
     }
 }
 

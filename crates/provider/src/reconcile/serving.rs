@@ -26,9 +26,9 @@ const PAUSED: &str = "paused until its account is topped up";
 impl Shared {
     /// Sends requests to what runs by now; where that cannot be read, they go where they went.
     pub(super) async fn reroute(&self) {
-        let look = self.runs.1.begin();
+        let look = self.runs.looks.begin();
         if let Ok(pods) = self.engine.pods().await
-            && self.runs.1.is_newest(look)
+            && self.runs.looks.is_newest(look)
         {
             let snapshot = Arc::clone(&self.seen.borrow());
             self.route(&snapshot, &pods);

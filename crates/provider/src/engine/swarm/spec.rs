@@ -11,10 +11,10 @@ use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
     EndpointSpec, EndpointSpecModeEnum, Limit, Mount, MountTmpfsOptions, MountType,
     MountVolumeOptions, NetworkAttachmentConfig, ResourceObject, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec, TaskSpecContainerSpecConfigs,
-    TaskSpecContainerSpecDnsConfig, TaskSpecContainerSpecPrivileges, TaskSpecContainerSpecSecrets,
-    TaskSpecLogDriver, TaskSpecPlacement, TaskSpecPlacementPreferences, TaskSpecPlacementSpread,
-    TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
+    ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec, TaskSpecContainerSpecDnsConfig,
+    TaskSpecContainerSpecPrivileges, TaskSpecContainerSpecSecrets, TaskSpecLogDriver,
+    TaskSpecPlacement, TaskSpecPlacementPreferences, TaskSpecPlacementSpread, TaskSpecResources,
+    TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
 };
 use protocol::pod::{AbsPath, ImageRef, Label, Pod, Restart, Service, Transport};
 
@@ -150,8 +150,7 @@ pub(super) struct Place<'a> {
     pub(super) dns: &'a [Ipv4Addr],
     pub(super) image: &'a str,
     pub(super) image_entrypoint: &'a [String],
-    pub(super) secrets: Vec<TaskSpecContainerSpecSecrets>,
-    pub(super) configs: Vec<TaskSpecContainerSpecConfigs>,
+    pub(super) files: Vec<TaskSpecContainerSpecSecrets>,
     /// The label of the machines that it may run on.
     pub(super) machines: &'a str,
     /// The machine that has the pod's volumes.
@@ -197,8 +196,7 @@ pub(super) fn service(name: &Label, service: &Service, place: Place<'_>) -> Serv
             options: some(service.dns_opt.iter().map(ToString::to_string)),
             search: some(service.dns_search.iter().map(ToString::to_string)),
         }),
-        secrets: some(place.secrets),
-        configs: some(place.configs),
+        secrets: some(place.files),
         init: Some(service.init),
         sysctls: some(
             service.sysctls.iter().map(|(name, value)| (name.to_string(), value.clone())),
@@ -375,8 +373,7 @@ mod tests {
             dns: &[Ipv4Addr::new(9, 9, 9, 9)],
             image: "sha256:aa",
             image_entrypoint: &[],
-            secrets: Vec::new(),
-            configs: Vec::new(),
+            files: Vec::new(),
             machines: "roadstead.ab",
             home: "here",
             labels: HashMap::from([("roadstead.lease".into(), "1".into())]),
