@@ -9,6 +9,12 @@ function isEdited(part) {
     return [...part.querySelectorAll("input, textarea")].some(field => field.value !== field.defaultValue);
 }
 
+/// Whether the keyboard is in a row without a name: it would become another one under somebody's hands.
+function isHeld(part) {
+    const row = document.activeElement?.closest("tr:not([id])");
+    return Boolean(row) && part.contains(row);
+}
+
 /// Makes `old` what `fresh` is. Both are the same kind of node.
 function become(old, fresh) {
     if (old.isEqualNode(fresh)) return;
@@ -47,22 +53,24 @@ function fill(old, fresh) {
 
 /// Whether the page is as it would be if it was loaded anew.
 async function refresh() {
-    if (document.hidden || !document.querySelector("[data-live]")) return true;
+    if (!document.querySelector("[data-live]")) return true;
     const response = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
     if (!response.ok) return false;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(part.id);
-        if (next && !isEdited(part)) become(part, next);
+        if (next && !isEdited(part) && !isHeld(part)) become(part, next);
     }
     return true;
 }
 
 async function watch() {
-    // A server that is away for a moment is asked again.
-    const done = await refresh().catch(() => false);
-    const stale = document.getElementById("stale");
-    if (stale) stale.hidden = done;
+    if (!document.hidden) {
+        // A server that is away for a moment is asked again.
+        const done = await refresh().catch(() => false);
+        const stale = document.getElementById("stale");
+        if (stale) stale.hidden = done;
+    }
     setTimeout(watch, EVERY);
 }
 

@@ -381,16 +381,9 @@ impl Chain {
     /// # Errors
     /// When the logs cannot be read.
     pub async fn accounts_of(&self, owner: Address) -> Result<BTreeMap<B256, B256>, ReadError> {
-        let head = self.provider.get_block_number().await?;
-        let filter = Filter::new()
-            .address(self.deployment.payments)
-            .event_signature(Payments::Deposited::SIGNATURE_HASH)
-            .topic2(owner.into_word());
-        let account = |log: Log| {
-            let event = log.log_decode::<Payments::Deposited>()?.inner.data;
-            Ok((event.account, event.salt))
-        };
-        self.logs(filter, self.deployment.block, head).await?.into_iter().map(account).collect()
+        let of = |filter: Filter| filter.topic2(owner.into_word());
+        let funded = self.events::<Payments::Deposited>(self.deployment.payments, of).await?;
+        Ok(funded.into_iter().map(|(event, _log)| (event.account, event.salt)).collect())
     }
 
     /// The quote under which a lease goes on, or went on last; nothing where there is no such lease.

@@ -33,6 +33,8 @@ impl History {
     /// Leaves out leases that are closed for good; those that are open, or were closed just now, stay.
     pub fn forget(&mut self, leases: &BTreeSet<u64>) {
         self.openings.retain(|id, _| !(leases.contains(id) && self.closed.contains_key(id)));
+        self.amended.retain(|id, _| self.openings.contains_key(id));
+        self.closed.retain(|id, _| self.openings.contains_key(id));
     }
 }
 

@@ -72,15 +72,11 @@ impl Chain {
     /// When the logs cannot be read.
     pub async fn order_of(&self, lease: u64, block: u64) -> Result<Option<Order>, ReadError> {
         let head = self.provider.get_block_number().await?;
-        let filter = Filter::new()
-            .address(self.deployment.auction)
-            .event_signature(Auction::Awarded::SIGNATURE_HASH)
-            .topic3(U256::from(lease));
-        let Some(log) = self.logs(filter, block, head).await?.into_iter().next_back() else {
-            return Ok(None);
-        };
-        let id = log.log_decode::<Auction::Awarded>()?.inner.data.id;
-        let placed = self.placements(Some(id), None).await?.into_iter().next_back();
+        let of = |filter: Filter| filter.topic3(U256::from(lease));
+        let auction = self.deployment.auction;
+        let awarded = self.events_between::<Auction::Awarded>(auction, of, (block, head)).await?;
+        let Some((awarded, _log)) = awarded.into_iter().next_back() else { return Ok(None) };
+        let placed = self.placements(Some(awarded.id), None).await?.into_iter().next_back();
         Ok(placed.map(|placed| placed.order))
     }
 

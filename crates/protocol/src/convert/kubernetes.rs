@@ -218,7 +218,7 @@ impl Cluster<'_> {
 
     /// Has so many containers of each service of the workload that was read last.
     fn scale(&self, replicas: usize, draft: &mut Draft) {
-        for (name, _) in self.workloads.iter().rev().take(1).flat_map(|last| &last.services) {
+        for (name, _) in self.workloads.last().iter().flat_map(|last| &last.services) {
             if let Some(service) = draft.services.get_mut(name) {
                 service.set("scale", replicas);
             }

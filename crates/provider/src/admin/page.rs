@@ -1,8 +1,6 @@
 //! The pages: HTML that needs no script, on a phone as on a desk, by day as by night. Where scripts run, parts that are marked
 //! `data-live` are brought up to date by themselves; rows have ids, so that each stays the same one.
 
-use std::time::{Duration, SystemTime};
-
 use maud::{DOCTYPE, Markup, html};
 use protocol::{
     amount::{Amount, Rate, Token},
@@ -17,10 +15,9 @@ use super::{
 use crate::{
     facts::{Challenge, Facts, ModeName, Outcome, PodFacts, phase_name},
     house::{
-        mode::minute,
+        mode::{minute, second},
         series::{Series, Use},
     },
-    records::rfc3339,
     wire::LeaseEvent,
 };
 
@@ -137,12 +134,6 @@ fn section(id: &str, title: &str, content: &Markup) -> Markup {
             div id={ (id) "-live" } data-live { (content) }
         }
     }
-}
-
-/// `2026-01-31 12:00:07 UTC`.
-fn second(unix: u64) -> String {
-    let text = rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(unix));
-    format!("{} UTC", text.get(..19).unwrap_or_default().replace('T', " "))
 }
 
 fn money(amount: Amount, token: &Token) -> String {

@@ -99,9 +99,18 @@ impl Mode {
 
 /// `2026-01-31 12:00 UTC`.
 pub(crate) fn minute(unix: u64) -> String {
+    utc(unix, 16)
+}
+
+/// `2026-01-31 12:00:07 UTC`.
+pub(crate) fn second(unix: u64) -> String {
+    utc(unix, 19)
+}
+
+fn utc(unix: u64, length: usize) -> String {
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(unix);
     let text = crate::records::rfc3339(time);
-    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
+    format!("{} UTC", text.get(..length).unwrap_or_default().replace('T', " "))
 }
 
 fn path(data: &Path) -> PathBuf {
